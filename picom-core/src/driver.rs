@@ -1,0 +1,265 @@
+//! Turns an engine over a transport, on the background thread.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::time::Sleep;
+
+use crate::context::{self, CURRENT};
+use crate::engine::{Engine, IncomingCall, Method, Notice, Outcome, Settings};
+use crate::host::{HostEvent, HostQueue};
+use crate::methods::Handler;
+use crate::submit::{CallGuard, Completer, Exposure, Shared, Submission};
+use crate::transport::{Event, Transport};
+
+/// Messages taken in one turn, so that deadlines and submissions get theirs.
+const MESSAGES_PER_TURN: usize = 2048;
+/// How often the connection is looked at while something depends on it: a transport's events
+/// can be lost.
+const CONNECTION_CHECK: Duration = Duration::from_millis(50);
+
+/// Where the calls of a method go.
+enum Target {
+    Rust(Handler, Handle),
+    Host,
+}
+
+pub(crate) struct Driver {
+    engine: Engine<Completer>,
+    transport: Box<dyn Transport>,
+    shared: Arc<Shared>,
+    host: Option<Arc<HostQueue>>,
+    notices: broadcast::Sender<Notice>,
+    methods: Vec<Target>,
+    submissions: Vec<Submission>,
+    host_events: Vec<HostEvent>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    sleeping_until: Option<Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        settings: Settings,
+        seed: u64,
+        transport: Box<dyn Transport>,
+        shared: Arc<Shared>,
+        host: Option<Arc<HostQueue>>,
+        notices: broadcast::Sender<Notice>,
+    ) -> Driver {
+        Driver {
+            engine: Engine::new(settings, Instant::now(), seed),
+            transport,
+            shared,
+            host,
+            notices,
+            methods: Vec::new(),
+            submissions: Vec::new(),
+            host_events: Vec::new(),
+            sleep: None,
+            sleeping_until: None,
+        }
+    }
+
+    /// Messages first: replies that arrived before a connection was lost still count.
+    fn take_messages(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.transport.poll_message(cx) {
+                Poll::Ready(message) => self.engine.receive(now, message),
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    fn take_events(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(event) = self.transport.poll_event(cx) {
+            match event {
+                Event::Connected { max_payload } => self.engine.connected(max_payload),
+                Event::Disconnected => self.engine.disconnected(),
+                Event::ConnectFailed(error) => self.engine.connect_failed(error),
+                Event::Denied(denied) => self.engine.denied(&denied),
+                Event::Trouble(error) => self.engine.out.notices.push(Notice::Failed(error)),
+            }
+        }
+    }
+
+    fn take_submissions(&mut self, now: Instant) {
+        let mut submissions = std::mem::take(&mut self.submissions);
+        self.shared.take(&mut submissions);
+        for submission in submissions.drain(..) {
+            match submission {
+                Submission::Connect(done) => self.engine.connect(done),
+                Submission::Expose(exposure, done) => self.expose(now, exposure, done),
+                Submission::Request(at, call) => self.engine.request(at, call),
+                Submission::Publish(at, call) => self.engine.publish(at, call),
+                Submission::Cancel(key) => self.engine.cancel(key),
+                Submission::Reply(id, outcome) => self.engine.reply(id, outcome),
+                Submission::Close(from, done) => self.engine.close(now, from, done),
+            }
+        }
+        self.submissions = submissions;
+    }
+
+    fn expose(&mut self, now: Instant, exposure: Exposure, done: Completer) {
+        let (names, targets, open_ended) = match exposure {
+            Exposure::Rust(methods, runtime) => {
+                let (names, handlers): (Vec<_>, Vec<_>) = methods.list.into_iter().unzip();
+                let targets: Vec<_> =
+                    handlers.into_iter().map(|h| Target::Rust(h, runtime.clone())).collect();
+                (names, targets, false)
+            }
+            Exposure::Host(names) => {
+                let targets = names.iter().map(|_| Target::Host).collect();
+                (names, targets, true)
+            }
+        };
+        let ids = self.engine.expose(now, &names, open_ended, done);
+        for (id, target) in ids.into_iter().zip(targets) {
+            let id = id as usize;
+            if id < self.methods.len() {
+                self.methods[id] = target;
+            } else {
+                self.methods.push(target);
+            }
+        }
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, now: Instant) {
+        while let Some(subscription) = self.engine.out.subscriptions.pop_front() {
+            self.transport.subscribe(subscription);
+        }
+        while self.transport.poll_ready(cx).is_ready() {
+            match self.engine.next_send(now) {
+                Some(message) => self.transport.send(message),
+                None => break,
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        for (done, result) in self.engine.out.settled.drain(..) {
+            match done {
+                // The receiver may be gone: its caller has given up.
+                Completer::Task(sender) => drop(sender.send(result)),
+                Completer::Host(id) => self.host_events.push(HostEvent::Settled(id, result)),
+                Completer::Nobody => {}
+            }
+        }
+        for call in self.engine.out.incoming.drain(..) {
+            let target = match &call.method {
+                Method::Known(id) => self.methods.get(*id as usize),
+                Method::Named(_) => None,
+            };
+            match target {
+                Some(Target::Rust(handler, runtime)) => {
+                    spawn(&self.shared, handler, runtime, call);
+                }
+                _ => self.host_events.push(HostEvent::Call(call)),
+            }
+        }
+        for notice in self.engine.out.notices.drain(..) {
+            match &notice {
+                Notice::Failed(error) => tracing::warn!(?error, "picom"),
+                other => tracing::info!(event = ?other, "picom"),
+            }
+            let _ = self.notices.send(notice.clone());
+            if self.host.is_some() {
+                self.host_events.push(HostEvent::Notice(notice));
+            }
+        }
+        match &self.host {
+            Some(host) => host.append(&mut self.host_events),
+            None => self.host_events.clear(),
+        }
+    }
+
+    fn set_timer(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let check = self.engine.awaits_connection().then(|| now + CONNECTION_CHECK);
+        let wake = match (self.engine.next_wake(), check) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let Some(wake) = wake else { return };
+        // A timer that rings a little early is cheaper than one that is set anew each turn.
+        let keep = self.sleeping_until.is_some_and(|until| until <= wake && until > now);
+        let sleep =
+            self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(wake.into())));
+        if !keep {
+            sleep.as_mut().reset(wake.into());
+            self.sleeping_until = Some(wake);
+        }
+        if sleep.as_mut().poll(cx).is_ready() {
+            self.sleeping_until = None;
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn end(&mut self) {
+        for late in self.shared.end() {
+            if let Some((done, result)) = late.refuse() {
+                self.engine.out.settled.push((done, result));
+            }
+        }
+        self.deliver();
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let driver = self.get_mut();
+        driver.shared.waker.register(cx.waker());
+        let now = Instant::now();
+        let more = driver.take_messages(cx, now);
+        if !more {
+            driver.take_events(cx);
+        }
+        driver.engine.tick(now);
+        driver.take_submissions(now);
+        driver.send(cx, now);
+        if driver.engine.out.closed {
+            driver.end();
+            return Poll::Ready(());
+        }
+        driver.deliver();
+        driver.set_timer(cx, now);
+        if more || std::mem::take(&mut driver.engine.out.again) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    /// Also when the runtime ends before the engine does: whatever waits is told.
+    fn drop(&mut self) {
+        if !self.engine.out.closed {
+            self.engine.finish_closing();
+            self.end();
+        }
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, handler: &Handler, runtime: &Handle, call: IncomingCall) {
+    let guard = CallGuard::new(shared.clone(), call.id);
+    let handler = handler.clone();
+    let context = context::Context {
+        shared: shared.clone(),
+        call: call.id,
+        id: call.mark.map(|mark| mark.to_string()),
+        expires: call.expires,
+    };
+    runtime.spawn(CURRENT.scope(context, async move {
+        // Expired work is dropped before its handler runs.
+        if call.expires.is_some_and(|expires| expires <= Instant::now()) {
+            return guard.reply(Outcome::Expired);
+        }
+        guard.reply(handler(call.body).await);
+    }));
+}

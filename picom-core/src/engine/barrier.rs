@@ -1,0 +1,90 @@
+//! Barriers: the proof that the server has processed what was sent before.
+//!
+//! A barrier is a message to a fresh subject under our own inbox. The server keeps the order of
+//! one connection, so its echo proves the rest, and so does the server's refusal of it. It needs
+//! no permission beyond those that replies need, and no subscriber to all subjects can swallow
+//! it (docs/protocol.md, "Barriers").
+
+use bytes::{BufMut, Bytes};
+use std::fmt::Write;
+
+use async_nats::Subject;
+
+use super::caller::Work;
+use super::slots::SlotId;
+use super::Engine;
+use crate::wire::message::{Headers, Outbound};
+
+/// What waits for a barrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cover {
+    /// A publish or an exposure.
+    Slot(SlotId),
+    /// Closing: the server has stopped sending us calls.
+    Left,
+    /// Closing: the server has taken our replies.
+    Flushed,
+}
+
+pub(super) struct Barrier {
+    covers: Vec<Cover>,
+}
+
+impl<C> Engine<C> {
+    /// One barrier for everything that was handed over since the last one.
+    pub(super) fn next_barrier(&mut self) -> Option<Outbound> {
+        if self.uncovered.is_empty() {
+            return None;
+        }
+        let covers = std::mem::take(&mut self.uncovered);
+        let id = self.slots.insert(Work::Barrier(Barrier { covers }));
+        self.scratch.reserve(self.settings.inbox.len() + 20);
+        self.scratch.put_slice(self.settings.inbox.as_bytes());
+        let _ = write!(self.scratch, ".{:x}", id.token());
+        Some(Outbound {
+            subject: Subject::from_utf8(self.scratch.split().freeze()).ok()?,
+            reply: None,
+            headers: Headers::None,
+            payload: Bytes::new(),
+        })
+    }
+
+    /// The server has processed a barrier. A refusal that it sent before may still be on its
+    /// way through the transport's events, so what the barrier covers settles one turn later.
+    pub(super) fn echo(&mut self, id: SlotId) {
+        if let Some(Work::Barrier(_)) = self.slots.get(id) {
+            self.echoed.push(id);
+            self.out.again = true;
+        }
+    }
+
+    pub(super) fn settle_echoed(&mut self) {
+        for id in std::mem::take(&mut self.echoed) {
+            let Some(Work::Barrier(barrier)) = self.slots.remove(id) else { continue };
+            for cover in barrier.covers {
+                match cover {
+                    Cover::Slot(id) => self.settle(id, Ok(None)),
+                    Cover::Left => self.closing_left(),
+                    Cover::Flushed => self.closing_flushed(),
+                }
+            }
+        }
+    }
+
+    /// The connection was lost: publishes settle by themselves, exposures wait for the next
+    /// connection, and closing has no server to wait for.
+    pub(super) fn barrier_lost(&mut self, id: SlotId) {
+        let Some(Work::Barrier(barrier)) = self.slots.remove(id) else { return };
+        for cover in barrier.covers {
+            match cover {
+                Cover::Slot(id) => {
+                    if let Some(Work::Expose { .. }) = self.slots.get(id) {
+                        self.uncovered.push(cover);
+                    }
+                }
+                Cover::Left => self.closing_left(),
+                Cover::Flushed => self.closing_flushed(),
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The batch queue between the I/O thread and a foreign event loop: Node's, asyncio's, a C
+//! program's.
+//!
+//! The driver appends completions and calls; the host is woken once, when the queue turns from
+//! empty to not empty, and drains it in one go.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::Subject;
+use bytes::Bytes;
+
+use crate::engine::{CallId, IncomingCall, Notice, Outcome, PublishCall, RequestCall};
+use crate::error::Result;
+use crate::submit::{Batch, Completer, Exposure, Shared, Submission};
+use crate::wire::envelope::Payload;
+
+/// Something for the host.
+#[derive(Debug)]
+pub enum HostEvent {
+    /// What the host submitted under this number has settled.
+    Settled(u32, Result<Payload>),
+    /// A method of the host's is called.
+    Call(IncomingCall),
+    /// What no call of the host's tells.
+    Notice(Notice),
+}
+
+/// The queue of one instance.
+pub struct HostQueue {
+    events: Mutex<VecDeque<HostEvent>>,
+    awake: AtomicBool,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl HostQueue {
+    /// A queue that calls `wake` when there is something to drain. `wake` is called on the I/O
+    /// thread and on threads that submit; it must not block.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> HostQueue {
+        HostQueue { events: Mutex::default(), awake: AtomicBool::new(false), wake: Box::new(wake) }
+    }
+
+    /// Moves up to `most` events to `into`. Where there are more, the host is woken again, so
+    /// that its loop stays fair to everything else on it.
+    pub fn drain(&self, most: usize, into: &mut Vec<HostEvent>) {
+        // The flag falls before the queue is taken, or a wake could be lost.
+        self.awake.store(false, Ordering::Release);
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = most.min(events.len());
+        into.extend(events.drain(..count));
+        let more = !events.is_empty();
+        drop(events);
+        if more {
+            self.notify();
+        }
+    }
+
+    pub(crate) fn append(&self, from: &mut Vec<HostEvent>) {
+        if !from.is_empty() {
+            self.events.lock().unwrap_or_else(PoisonError::into_inner).extend(from.drain(..));
+            self.notify();
+        }
+    }
+
+    fn notify(&self) {
+        if !self.awake.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
+}
+
+/// Collects what the host submits in one go. Each `id` is the host's own number for what it
+/// waits for, and comes back in [`HostEvent::Settled`].
+pub struct HostBatch<'a, 'b> {
+    pub(crate) batch: &'a mut Batch<'b>,
+    pub(crate) now: Instant,
+}
+
+impl HostBatch<'_, '_> {
+    /// See [`Picom::connect`](crate::Picom::connect).
+    pub fn connect(&mut self, id: u32) {
+        self.batch.push(Submission::Connect(Completer::Host(id)));
+    }
+
+    /// Exposes the host's methods, whose names have been checked.
+    pub fn expose(&mut self, id: u32, names: Vec<String>) {
+        self.batch.push(Submission::Expose(Exposure::Host(names), Completer::Host(id)));
+    }
+
+    /// A request. `target` has been checked; `body` is one JSON text, or empty. `timeout`: zero
+    /// for the service's default. With `cancellable`, [`HostBatch::cancel`] finds it.
+    pub fn request(
+        &mut self,
+        id: u32,
+        target: Subject,
+        body: Bytes,
+        timeout: Duration,
+        cancellable: bool,
+    ) {
+        self.batch.push(Submission::Request(
+            self.now,
+            RequestCall {
+                done: Completer::Host(id),
+                target,
+                body,
+                timeout: Some(timeout),
+                key: cancellable.then_some(u64::from(id)),
+            },
+        ));
+    }
+
+    /// A publish. `target` has been checked; `body` is one JSON text, or empty.
+    pub fn publish(&mut self, id: u32, target: Subject, body: Bytes) {
+        let call = PublishCall { done: Completer::Host(id), target, body };
+        self.batch.push(Submission::Publish(self.now, call));
+    }
+
+    /// Gives up a cancellable request.
+    pub fn cancel(&mut self, id: u32) {
+        self.batch.push(Submission::Cancel(u64::from(id)));
+    }
+
+    /// Ends a call.
+    pub fn reply(&mut self, call: CallId, outcome: Outcome) {
+        self.batch.push(Submission::Reply(call, outcome));
+    }
+
+    /// See [`Picom::close`](crate::Picom::close). `from` is the call whose handler closes.
+    pub fn close(&mut self, id: u32, from: Option<CallId>) {
+        self.batch.push(Submission::Close(from, Completer::Host(id)));
+    }
+}
+
+/// Submits, and settles at once what comes after the end.
+pub(crate) fn submit(
+    shared: &Shared,
+    queue: &HostQueue,
+    fill: impl FnOnce(&mut HostBatch<'_, '_>),
+) {
+    let late = shared.submit_all(|batch| fill(&mut HostBatch { batch, now: Instant::now() }));
+    let mut settled = Vec::new();
+    for submission in late {
+        if let Some((Completer::Host(id), result)) = submission.refuse() {
+            settled.push(HostEvent::Settled(id, result));
+        }
+    }
+    queue.append(&mut settled);
+}
