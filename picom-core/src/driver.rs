@@ -100,6 +100,7 @@ impl Driver {
                 Submission::Cancel(key) => self.engine.cancel(key),
                 Submission::Reply(id, outcome) => self.engine.reply(id, outcome),
                 Submission::Close(from, done) => self.engine.close(now, from, done),
+                Submission::Abandon => self.engine.abandon(now, Completer::Nobody),
             }
         }
         self.submissions = submissions;

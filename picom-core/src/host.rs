@@ -28,6 +28,16 @@ pub enum HostEvent {
     Notice(Notice),
 }
 
+impl HostEvent {
+    fn size(&self) -> usize {
+        match self {
+            HostEvent::Settled(_, Ok(Some(json))) => json.len(),
+            HostEvent::Call(call) => call.body.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// The queue of one instance.
 pub struct HostQueue {
     events: Mutex<VecDeque<HostEvent>>,
@@ -42,14 +52,21 @@ impl HostQueue {
         HostQueue { events: Mutex::default(), awake: AtomicBool::new(false), wake: Box::new(wake) }
     }
 
-    /// Moves up to `most` events to `into`. Where there are more, the host is woken again, so
-    /// that its loop stays fair to everything else on it.
-    pub fn drain(&self, most: usize, into: &mut Vec<HostEvent>) {
+    /// Moves up to `most` events to `into`, and stops after `most_bytes` of bodies. Where there
+    /// is more, the host is woken again, so that its loop stays fair to everything else on it.
+    pub fn drain(&self, most: usize, most_bytes: usize, into: &mut Vec<HostEvent>) {
         // The flag falls before the queue is taken, or a wake could be lost.
         self.awake.store(false, Ordering::Release);
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = most.min(events.len());
-        into.extend(events.drain(..count));
+        let mut bytes = 0;
+        for _ in 0..most {
+            let Some(event) = events.pop_front() else { break };
+            bytes += event.size();
+            into.push(event);
+            if bytes >= most_bytes {
+                break;
+            }
+        }
         let more = !events.is_empty();
         drop(events);
         if more {
@@ -125,6 +142,11 @@ impl HostBatch<'_, '_> {
     /// Ends a call.
     pub fn reply(&mut self, call: CallId, outcome: Outcome) {
         self.batch.push(Submission::Reply(call, outcome));
+    }
+
+    /// The host goes away, without waiting for anything: its calls are answered with an error.
+    pub fn abandon(&mut self) {
+        self.batch.push(Submission::Abandon);
     }
 
     /// See [`Picom::close`](crate::Picom::close). `from` is the call whose handler closes.

@@ -32,6 +32,8 @@ pub(crate) enum Submission {
     Cancel(u64),
     Reply(CallId, Outcome),
     Close(Option<CallId>, Completer),
+    /// The host is gone: nothing that it has will ever be answered.
+    Abandon,
 }
 
 impl Submission {
@@ -43,7 +45,7 @@ impl Submission {
             Submission::Request(_, call) => Some((call.done, Err(closed))),
             Submission::Publish(_, call) => Some((call.done, Err(closed))),
             Submission::Connect(done) | Submission::Expose(_, done) => Some((done, Err(closed))),
-            Submission::Cancel(_) | Submission::Reply(..) => None,
+            Submission::Cancel(_) | Submission::Reply(..) | Submission::Abandon => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::barrier::Cover;
-use super::responder::CallId;
+use super::responder::{CallId, Outcome};
 use super::{Engine, Subscription};
 use crate::error::{Error, ErrorKind};
 use crate::wire::message::Route;
@@ -60,6 +60,15 @@ impl<C> Engine<C> {
                 self.advance_closing();
             }
         }
+    }
+
+    /// Closes for a host that is gone: its calls are answered now, since nobody else will.
+    pub fn abandon(&mut self, now: Instant, done: C) {
+        for id in self.responder.active.ids() {
+            let message = "The handler went away before it finished".to_owned();
+            self.reply(id, Outcome::Failed { message, details: None });
+        }
+        self.close(now, None, done);
     }
 
     pub(super) fn closing_left(&mut self) {

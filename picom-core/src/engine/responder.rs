@@ -118,6 +118,10 @@ impl Active {
         }
     }
 
+    pub(super) fn ids(&self) -> Vec<CallId> {
+        self.calls.find(|_| true).into_iter().map(CallId).collect()
+    }
+
     fn end(&mut self, id: CallId) -> Option<ActiveCall> {
         let call = self.calls.remove(id.0)?;
         self.exempt -= usize::from(call.exempt);
@@ -127,7 +131,8 @@ impl Active {
 
 impl<C> Engine<C> {
     /// Exposes methods: adds the names to the table and subscribes if that is not done yet.
-    /// Completes when the server has processed the subscription. Returns the names' places.
+    /// Completes when the server has processed the subscription. Returns the names' places: a
+    /// name's place is its rank among all names, in the order in which they were first exposed.
     ///
     /// With `open_ended`, calls of other names are handed out too, for a host whose methods may
     /// change at any time.

@@ -1,0 +1,85 @@
+# Two commands: `make demo` sets up all it needs and shows picom at work; `make test` sets up
+# and runs every test. `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+export PICOM_NATS_SERVER := $(CURDIR)/$(VENV)/bin/nats-server
+NODE_DIR := bindings/node
+STEP := @scripts/step
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- Setting up -----------------------------------------------------------------------------
+
+.PHONY: toolchains
+toolchains:
+	@scripts/check-toolchains
+
+$(VENV)/.installed: tests/requirements.txt | toolchains
+	$(STEP) "nats-server and the test tools, into $(VENV)" scripts/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+$(NODE_DIR)/node_modules/.installed: $(NODE_DIR)/package-lock.json | toolchains
+	$(STEP) "the Node package's development tools" npm ci --silent --prefix $(NODE_DIR)
+	@touch $@
+
+STANDINS := tests/conformance/standins
+$(STANDINS)/node_modules/.installed: $(STANDINS)/package-lock.json | toolchains
+	$(STEP) "the client library of the level 0 stand-in" npm ci --silent --prefix $(STANDINS)
+	@touch $@
+
+.PHONY: node
+node: | toolchains ## Build the Node package
+	$(STEP) "the Node package" node $(NODE_DIR)/scripts/build.js
+
+.PHONY: setup
+setup: $(VENV)/.installed $(NODE_DIR)/node_modules/.installed $(STANDINS)/node_modules/.installed node ## Install and build everything
+
+# --- The main job ---------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/.installed node ## Set up, and show Node and Rust calling each other
+	$(STEP) "the Rust example" cargo build --release --package picom-examples
+	@scripts/demo
+
+# --- Tests ----------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup lint test-rust test-node test-conformance test-readme ## Set up and run every test
+	@scripts/step --summary
+
+.PHONY: lint
+lint:
+	$(STEP) "rustfmt" cargo fmt --all --check
+	$(STEP) "clippy" cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(STEP) "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+.PHONY: test-rust
+test-rust: $(VENV)/.installed
+	$(STEP) "Rust tests" cargo test --workspace --quiet
+
+.PHONY: test-node
+test-node: $(VENV)/.installed $(NODE_DIR)/node_modules/.installed node
+	$(STEP) "Node tests" npm test --silent --prefix $(NODE_DIR)
+
+.PHONY: test-conformance
+test-conformance: $(VENV)/.installed $(STANDINS)/node_modules/.installed node
+	$(STEP) "conformance" $(VENV)/bin/pytest -q tests/conformance
+
+.PHONY: test-readme
+test-readme: $(VENV)/.installed node
+	$(STEP) "the README's programs" $(VENV)/bin/pytest -q tests/readme
+
+.PHONY: check-deep
+check-deep: setup ## Long forms: many more fault schedules
+	$(STEP) "fault schedules" env PICOM_SCHEDULES=50 cargo test --release --quiet -p picom-core schedules
+
+.PHONY: clean
+clean: ## Remove what was built and installed
+	rm -rf target $(VENV) $(NODE_DIR)/node_modules $(STANDINS)/node_modules $(NODE_DIR)/*.node

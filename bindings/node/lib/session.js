@@ -1,0 +1,410 @@
+'use strict';
+
+// The batch boundary: what one tick submits goes to the core in one native call, and what the
+// core has ready comes back in one. No Error, timer or closure for each request; those, and not
+// the network, are what makes a client slow.
+
+const Native = require('./native');
+const { PicomError, fromCore, fromThrown } = require('./errors');
+const methods = require('./methods');
+
+// Records of four numbers. src/records.rs says what each holds.
+const WIDTH = 4;
+const SUBMIT = {
+	REQUEST: 0, REQUEST_WITH_SIGNAL: 1, PUBLISH: 2, RETURNED: 3, RETURNED_NOTHING: 4,
+	FAILED: 5, NOT_FOUND: 6, CANCEL: 7, CONNECT: 8, EXPOSE: 9, CLOSE: 10
+};
+const EVENT = {
+	SETTLED: 0, SETTLED_NOTHING: 1, SETTLED_ERROR: 2, CALL: 3, CALL_BY_NAME: 4,
+	CONNECTED: 5, RECONNECTED: 6, DISCONNECTED: 7, FAILED: 8
+};
+
+const BATCH = 1024;
+const BATCH_TEXT = 1 << 20;
+const TARGETS = 8192;
+
+const incoming = new Int32Array(1 + BATCH * WIDTH);
+const NO_TEXTS = [];
+
+// Sessions that something waits for: a service, or a call that has not settled.
+const awake = new Set();
+const { setInterval, clearInterval } = globalThis;
+
+// The executor's functions, without a closure for each promise.
+let takenResolve;
+let takenReject;
+const take = (resolve, reject) => {
+	takenResolve = resolve;
+	takenReject = reject;
+};
+
+// The call whose handler runs right now, up to its first await.
+let current = null;
+
+class Session {
+	constructor(emitter, name, options) {
+		const self = new WeakRef(this);
+		try {
+			this.native = new Native(name, options, () => self.deref()?.drain());
+		} catch (thrown) {
+			throw fromThrown(thrown);
+		}
+		this.emitter = emitter;
+		this.outgoing = new Int32Array(BATCH * WIDTH);
+		this.count = 0;
+		this.text = '';
+		this.lines = 0;
+		this.flush = this.flush.bind(this);
+
+		this.resolves = [];
+		this.rejects = [];
+		this.free = [];
+		this.pending = 0;
+		this.signals = new Map();
+		this.targets = new Map();
+
+		this.sources = [];
+		this.names = [];
+		this.closed = false;
+		this.keepAlive = null;
+	}
+
+	request(target, message, timeout, signal) {
+		const json = JSON.stringify(message);
+		const place = this.target(target);
+		if (signal === undefined) {
+			const id = this.begin();
+			const promise = this.promise(id);
+			this.put(SUBMIT.REQUEST, id, place, timeout);
+			this.line(json === undefined ? '' : json);
+			return promise;
+		}
+		if (signal.aborted) {
+			throw cancelled(target, signal.reason);
+		}
+		const id = this.begin();
+		const promise = this.promise(id);
+		this.put(SUBMIT.REQUEST_WITH_SIGNAL, id, place, timeout);
+		this.line(json === undefined ? '' : json);
+		const abort = () => this.put(SUBMIT.CANCEL, id, 0, 0);
+		signal.addEventListener('abort', abort, { once: true });
+		this.signals.set(id, { signal, abort });
+		return promise;
+	}
+
+	publish(target, message) {
+		const json = JSON.stringify(message);
+		const place = this.target(target);
+		const id = this.begin();
+		const promise = this.promise(id);
+		this.put(SUBMIT.PUBLISH, id, place, 0);
+		this.line(json === undefined ? '' : json);
+		return promise;
+	}
+
+	connect() {
+		const id = this.begin();
+		const promise = this.promise(id);
+		this.put(SUBMIT.CONNECT, id, 0, 0);
+		return promise;
+	}
+
+	expose(source) {
+		try {
+			this.native.checkExposable();
+		} catch (thrown) {
+			throw fromThrown(thrown);
+		}
+		this.sources.push(source);
+		const names = methods.names(source);
+		for (const name of names) {
+			// The core numbers names by the order in which they were first exposed.
+			if (!this.names.includes(name)) {
+				this.names.push(name);
+			}
+		}
+		const id = this.begin();
+		const promise = this.promise(id);
+		this.put(SUBMIT.EXPOSE, id, 0, 0);
+		this.line(JSON.stringify(names));
+		return promise;
+	}
+
+	close() {
+		const from = current !== null && current.session === this ? current : null;
+		const id = this.begin();
+		const promise = this.promise(id);
+		this.put(SUBMIT.CLOSE, id, from ? from.low : -1, from ? from.high : -1);
+		const done = () => {
+			this.closed = true;
+			this.settleDown();
+		};
+		promise.then(done, done);
+		return promise;
+	}
+
+	// The number of a target that the core has checked.
+	target(target) {
+		let place = this.targets.get(target);
+		if (place === undefined) {
+			const first = this.targets.size >= TARGETS;
+			if (first) {
+				// Records that wait name targets by their old numbers.
+				this.flush();
+				this.targets.clear();
+			}
+			try {
+				place = this.native.target(target, first);
+			} catch (thrown) {
+				throw fromThrown(thrown);
+			}
+			this.targets.set(target, place);
+		}
+		return place;
+	}
+
+	begin() {
+		if (this.pending++ === 0) {
+			this.stayAwake();
+		}
+		return this.free.length > 0 ? this.free.pop() : this.resolves.length;
+	}
+
+	promise(id) {
+		const promise = new Promise(take);
+		this.resolves[id] = takenResolve;
+		this.rejects[id] = takenReject;
+		return promise;
+	}
+
+	// The loop stays alive while a service is exposed or anything is unsettled.
+	stayAwake() {
+		awake.add(this);
+		if (this.keepAlive === null) {
+			this.keepAlive = setInterval(() => {}, 0x7fffffff);
+		} else {
+			this.keepAlive.ref();
+		}
+	}
+
+	settleDown() {
+		if (this.pending === 0 && (this.sources.length === 0 || this.closed)) {
+			awake.delete(this);
+			if (this.closed) {
+				clearInterval(this.keepAlive);
+				this.keepAlive = null;
+			} else {
+				this.keepAlive?.unref();
+			}
+		}
+	}
+
+	put(kind, a, b, c) {
+		if (this.count === BATCH || this.text.length > BATCH_TEXT) {
+			this.flush();
+		}
+		if (this.count === 0) {
+			process.nextTick(this.flush);
+		}
+		const at = this.count++ * WIDTH;
+		const numbers = this.outgoing;
+		numbers[at] = kind;
+		numbers[at + 1] = a;
+		numbers[at + 2] = b;
+		numbers[at + 3] = c;
+	}
+
+	// The text of the last record. JSON has no line breaks.
+	line(json) {
+		this.text = this.lines++ === 0 ? json : this.text + '\n' + json;
+	}
+
+	flush() {
+		if (this.count === 0) {
+			return;
+		}
+		const { count, text } = this;
+		this.count = 0;
+		this.lines = 0;
+		this.text = '';
+		try {
+			this.native.submit(this.outgoing, count, text);
+		} catch (thrown) {
+			// The core cannot take anything (no thread to be had): each of these calls says so.
+			const error = fromThrown(thrown);
+			for (let at = 0; at < count * WIDTH; at += WIDTH) {
+				const kind = this.outgoing[at];
+				const isReply = kind >= SUBMIT.RETURNED && kind <= SUBMIT.CANCEL;
+				if (!isReply) {
+					this.settle(this.outgoing[at + 1], this.rejects, error);
+				}
+			}
+		}
+	}
+
+	drain() {
+		const json = this.native.drain(incoming);
+		const texts = json === null ? NO_TEXTS : JSON.parse(json);
+		const count = incoming[0];
+		let next = 0;
+		for (let record = 0, at = 1; record < count; record++, at += WIDTH) {
+			switch (incoming[at]) {
+			case EVENT.SETTLED:
+				this.settle(incoming[at + 1], this.resolves, texts[next++]);
+				break;
+			case EVENT.SETTLED_NOTHING:
+				this.settle(incoming[at + 1], this.resolves, undefined);
+				break;
+			case EVENT.SETTLED_ERROR:
+				this.fail(incoming[at + 1], fromCore(texts[next++]));
+				break;
+			case EVENT.CALL: {
+				const name = this.names[texts[next++]];
+				this.call(incoming[at + 1], incoming[at + 2], incoming[at + 3], name, texts[next++]);
+				break;
+			}
+			case EVENT.CALL_BY_NAME: {
+				const name = texts[next++];
+				this.call(incoming[at + 1], incoming[at + 2], incoming[at + 3], name, texts[next++]);
+				break;
+			}
+			case EVENT.CONNECTED:
+				this.emit('connected');
+				break;
+			case EVENT.RECONNECTED:
+				this.emit('reconnected');
+				break;
+			case EVENT.DISCONNECTED:
+				this.emit('disconnected');
+				break;
+			default:
+				this.emitError(fromCore(texts[next++]));
+			}
+		}
+	}
+
+	settle(id, functions, value) {
+		const settle = functions[id];
+		this.resolves[id] = this.rejects[id] = undefined;
+		this.free.push(id);
+		if (this.signals.size > 0) {
+			this.forgetSignal(id);
+		}
+		if (--this.pending === 0) {
+			this.settleDown();
+		}
+		settle(value);
+	}
+
+	fail(id, error) {
+		const listening = this.signals.get(id);
+		if (listening !== undefined && error.code === 'PICOM_CANCELLED') {
+			error = cancelled('', listening.signal.reason, error);
+		}
+		this.settle(id, this.rejects, error);
+	}
+
+	forgetSignal(id) {
+		const listening = this.signals.get(id);
+		if (listening !== undefined) {
+			this.signals.delete(id);
+			listening.signal.removeEventListener('abort', listening.abort);
+		}
+	}
+
+	call(low, high, left, name, message) {
+		let source;
+		let handler;
+		// The latest object that has the name answers.
+		for (let at = this.sources.length; at-- > 0 && handler === undefined;) {
+			source = this.sources[at];
+			handler = methods.find(source, name);
+		}
+		if (handler === undefined) {
+			this.put(SUBMIT.NOT_FOUND, low, high, 0);
+			this.line(JSON.stringify(name));
+			return;
+		}
+		let result;
+		current = { session: this, low, high, left, method: name };
+		try {
+			result = handler.call(source, message);
+		} catch (thrown) {
+			this.failed(low, high, thrown);
+			return;
+		} finally {
+			current = null;
+		}
+		if (typeof result === 'object' && result !== null && typeof result.then === 'function') {
+			Promise.resolve(result).then(
+				(value) => this.returned(low, high, value),
+				(thrown) => this.failed(low, high, thrown)
+			);
+		} else {
+			this.returned(low, high, result);
+		}
+	}
+
+	returned(low, high, value) {
+		let json;
+		try {
+			json = JSON.stringify(value);
+		} catch (thrown) {
+			this.failed(low, high, thrown);
+			return;
+		}
+		if (json === undefined) {
+			this.put(SUBMIT.RETURNED_NOTHING, low, high, 0);
+		} else {
+			this.put(SUBMIT.RETURNED, low, high, 0);
+			this.line(json);
+		}
+	}
+
+	failed(low, high, thrown) {
+		const text = JSON.stringify(methods.failure(thrown));
+		this.put(SUBMIT.FAILED, low, high, 0);
+		this.line(text);
+		this.emitError(thrown);
+	}
+
+	emitError(error) {
+		if (this.emitter.listenerCount('error') > 0) {
+			this.emit('error', error);
+		}
+	}
+
+	// What a listener throws is the program's affair, and must not end this batch.
+	emit(event, ...values) {
+		try {
+			this.emitter.emit(event, ...values);
+		} catch (thrown) {
+			process.nextTick(() => {
+				throw thrown;
+			});
+		}
+	}
+}
+
+function cancelled(target, reason, core) {
+	const message = core ? core.message : `Request ${target} was cancelled by the caller`;
+	const error = new PicomError('PICOM_CANCELLED', message, { cause: reason });
+	error.name = 'AbortError';
+	error.status = 499;
+	return error;
+}
+
+// What the handler that runs now may know of its call; see Picom.current in index.d.ts.
+function currentCall() {
+	if (current === null) {
+		return undefined;
+	}
+	const { session, low, left, method } = current;
+	return {
+		id: session.native.callId(low) ?? undefined,
+		method,
+		deadline: left < 0 ? undefined : Date.now() + left
+	};
+}
+
+module.exports = { Session, currentCall };
