@@ -35,8 +35,8 @@ $(STANDINS)/node_modules/.installed: $(STANDINS)/package-lock.json | toolchains
 	@touch $@
 
 .PHONY: node
-node: | toolchains ## Build the Node package
-	$(STEP) "the Node package" node $(NODE_DIR)/scripts/build.js
+node: | toolchains ## Build the Node package and the Rust programs
+	$(STEP) "the Node package and the Rust programs" node $(NODE_DIR)/scripts/build.js
 
 .PHONY: setup
 setup: $(VENV)/.installed $(NODE_DIR)/node_modules/.installed $(STANDINS)/node_modules/.installed node ## Install and build everything
@@ -45,7 +45,6 @@ setup: $(VENV)/.installed $(NODE_DIR)/node_modules/.installed $(STANDINS)/node_m
 
 .PHONY: demo
 demo: $(VENV)/.installed node ## Set up, and show Node and Rust calling each other
-	$(STEP) "the Rust example" cargo build --release --package picom-examples
 	@scripts/demo
 
 # --- Tests ----------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ const path = require('node:path');
 const root = path.resolve(__dirname, '..', '..', '..');
 const debug = process.argv.includes('--debug');
 
-const args = ['build', '--package', 'picom-node'];
+// The whole workspace, so that the crates below it are built once, with one set of features.
+const args = ['build', '--workspace'];
 if (!debug) args.push('--release');
 execFileSync('cargo', args, { cwd: root, stdio: 'inherit' });
 
