@@ -220,6 +220,7 @@ impl Future for Driver {
         let more = driver.take_messages(cx, now);
         if !more {
             driver.take_events(cx);
+            driver.engine.settle_proven();
         }
         driver.engine.tick(now);
         driver.take_submissions(now);

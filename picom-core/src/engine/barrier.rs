@@ -54,12 +54,15 @@ impl<C> Engine<C> {
     pub(super) fn echo(&mut self, id: SlotId) {
         if let Some(Work::Barrier(_)) = self.slots.get(id) {
             self.echoed.push(id);
-            self.out.again = true;
         }
     }
 
-    pub(super) fn settle_echoed(&mut self) {
-        for id in std::mem::take(&mut self.echoed) {
+    /// Settles what barriers have proven. To be called in each turn that has taken all messages
+    /// and then all events: an echo that is new in this turn counts in the next one.
+    pub fn settle_proven(&mut self) {
+        let echoed = std::mem::take(&mut self.echoed);
+        self.out.again |= !echoed.is_empty();
+        for id in std::mem::replace(&mut self.proven, echoed) {
             let Some(Work::Barrier(barrier)) = self.slots.remove(id) else { continue };
             for cover in barrier.covers {
                 match cover {
@@ -75,7 +78,11 @@ impl<C> Engine<C> {
     /// connection, and closing has no server to wait for.
     pub(super) fn barrier_lost(&mut self, id: SlotId) {
         let Some(Work::Barrier(barrier)) = self.slots.remove(id) else { return };
-        for cover in barrier.covers {
+        self.covers_lost(barrier.covers);
+    }
+
+    pub(super) fn covers_lost(&mut self, covers: Vec<Cover>) {
+        for cover in covers {
             match cover {
                 Cover::Slot(id) => {
                     if let Some(Work::Expose { .. }) = self.slots.get(id) {

@@ -123,7 +123,8 @@ impl<C> Engine<C> {
             return;
         }
         let timeout = call.timeout.filter(|timeout| !timeout.is_zero()).or(self.settings.timeout);
-        let deadline = timeout.map(|timeout| now + timeout);
+        // A moment that no clock reaches is no deadline.
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         let id = self.slots.insert(Work::Request(Request {
             done: call.done,
             target: call.target,
@@ -139,7 +140,7 @@ impl<C> Engine<C> {
         if let Some(deadline) = deadline {
             self.wheel.arm(id.index, deadline);
         }
-        self.queue.push_back(Pending::Request(id));
+        self.enqueue(Pending::Request(id));
     }
 
     /// Takes a publish. It settles when the server has taken the message, or has not.
@@ -157,7 +158,7 @@ impl<C> Engine<C> {
         if let Some(timeout) = self.settings.timeout {
             self.wheel.arm(id.index, now + timeout);
         }
-        self.queue.push_back(Pending::Publish(id));
+        self.enqueue(Pending::Publish(id));
     }
 
     /// Gives up the request that was submitted with this key, if it has not settled.
@@ -172,7 +173,7 @@ impl<C> Engine<C> {
     fn check_room(&self) -> Result<()> {
         self.check_open()?;
         if self.link.inbox_denied {
-            return Err(inbox_denied(&self.settings.inbox));
+            return Err(self.inbox_error());
         }
         if self.slots.len() >= MAX_IN_FLIGHT {
             let text = "65,536 calls are in flight: wait for some of them to settle";
@@ -282,7 +283,7 @@ impl<C> Engine<C> {
                 if let Some(deadline) = request.deadline {
                     self.wheel.arm(id.index, deadline);
                 }
-                self.queue.push_back(Pending::Request(id));
+                self.enqueue(Pending::Request(id));
                 return;
             }
         }
@@ -327,21 +328,26 @@ impl<C> Engine<C> {
 
     pub(super) fn inbox_was_denied(&mut self) {
         self.link.inbox_denied = true;
-        let error = inbox_denied(&self.settings.inbox);
+        let error = self.inbox_error();
         for id in self.slots.find(|work| !matches!(work, Work::Connect { .. })) {
-            self.settle(id, Err(error.clone()));
+            match self.slots.get(id) {
+                Some(Work::Barrier(_)) => self.barrier_lost(id),
+                _ => self.settle(id, Err(error.clone())),
+            }
         }
-        self.uncovered.retain(|cover| !matches!(cover, Cover::Slot(_)));
+        let uncovered = std::mem::take(&mut self.uncovered);
+        self.covers_lost(uncovered);
         self.out.notices.push(Notice::Failed(error));
     }
-}
 
-fn inbox_denied(inbox: &str) -> Error {
-    let text = format!(
-        "This user may not subscribe to {inbox}.*, where replies arrive: allow it, or set \
-         inboxPrefix to a prefix that is allowed"
-    );
-    Error::new(ErrorKind::PermissionDenied, text)
+    pub(super) fn inbox_error(&self) -> Error {
+        let text = format!(
+            "This user may not subscribe to {}.*, where replies arrive: allow it, or set \
+             inboxPrefix to a prefix that is allowed",
+            self.settings.inbox
+        );
+        Error::new(ErrorKind::PermissionDenied, text)
+    }
 }
 
 pub(super) fn too_large(what: &str, size: usize, most: usize) -> Error {

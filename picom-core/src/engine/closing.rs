@@ -48,7 +48,7 @@ impl<C> Engine<C> {
             }
             Phase::Open => {
                 let deadline = now + self.settings.close_timeout;
-                let leaving = self.is_exposed() && self.link.connected;
+                let leaving = self.is_exposed() && self.hears_echoes();
                 let stage = if leaving { Stage::Leaving } else { Stage::Finishing };
                 self.phase = Phase::Draining { done: vec![done], deadline, stage };
                 if self.is_exposed() {
@@ -82,15 +82,21 @@ impl<C> Engine<C> {
         self.finish_closing();
     }
 
+    /// Whether a barrier has an echo to wait for.
+    fn hears_echoes(&self) -> bool {
+        self.link.connected && !self.link.inbox_denied
+    }
+
     /// Moves on where the present stage is over.
     pub(super) fn advance_closing(&mut self) {
+        let hears_echoes = self.hears_echoes();
         let Phase::Draining { stage, .. } = &mut self.phase else { return };
         if *stage == Stage::Finishing
             && self.queued_replies == 0
             && self.responder.active.awaited() == 0
         {
             *stage = Stage::Flushing;
-            if self.link.connected {
+            if hears_echoes {
                 self.uncovered.push(Cover::Flushed);
             } else {
                 self.finish_closing();
@@ -121,6 +127,7 @@ impl<C> Engine<C> {
         self.queued_replies = 0;
         self.uncovered.clear();
         self.echoed.clear();
+        self.proven.clear();
         self.out.incoming.clear();
         self.out.closed = true;
         if let Phase::Draining { done, .. } = phase {

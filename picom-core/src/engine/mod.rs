@@ -141,6 +141,7 @@ pub struct Engine<C> {
     queued_replies: usize,
     uncovered: Vec<Cover>,
     echoed: Vec<SlotId>,
+    proven: Vec<SlotId>,
     responder: Responder,
     phase: Phase<C>,
     scratch: BytesMut,
@@ -176,6 +177,7 @@ impl<C> Engine<C> {
             queued_replies: 0,
             uncovered: Vec::new(),
             echoed: Vec::new(),
+            proven: Vec::new(),
             responder: Responder::default(),
             phase: Phase::Open,
             scratch: BytesMut::new(),
@@ -214,6 +216,7 @@ impl<C> Engine<C> {
         self.link.connected = false;
         self.out.notices.push(Notice::Disconnected);
         self.echoed.clear();
+        self.proven.clear();
         for id in self.slots.find(Work::is_handed_over) {
             match self.slots.get(id) {
                 Some(Work::Barrier(_)) => self.barrier_lost(id),
@@ -225,6 +228,8 @@ impl<C> Engine<C> {
                 None => {}
             }
         }
+        let uncovered = std::mem::take(&mut self.uncovered);
+        self.covers_lost(uncovered);
         self.advance_closing();
     }
 
@@ -275,7 +280,6 @@ impl<C> Engine<C> {
     /// Does what is due at `now`. To be called at the beginning of each turn, after the
     /// transport's events.
     pub fn tick(&mut self, now: Instant) {
-        self.settle_echoed();
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.advance(now, &mut fired);
         for index in fired.drain(..) {
@@ -315,6 +319,20 @@ impl<C> Engine<C> {
         self.next_barrier()
     }
 
+    /// Queues a message. A call that settles while it waits leaves its place in the queue
+    /// behind; such places are cleared before they outnumber what waits, or a long time without
+    /// a connection would fill the memory.
+    fn enqueue(&mut self, pending: Pending) {
+        if self.queue.len() > 2 * (self.slots.len() + self.queued_replies) + 64 {
+            let slots = &self.slots;
+            self.queue.retain(|pending| match pending {
+                Pending::Request(id) | Pending::Publish(id) => slots.get(*id).is_some(),
+                Pending::Reply(_) => true,
+            });
+        }
+        self.queue.push_back(pending);
+    }
+
     /// Whether [`Engine::next_send`] has anything to give.
     pub fn wants_to_send(&self) -> bool {
         !self.queue.is_empty() || !self.uncovered.is_empty()
@@ -334,8 +352,9 @@ impl<C> Engine<C> {
 
     /// Settles a call: frees its slot, its timer and its key, and queues its completion.
     fn settle(&mut self, id: SlotId, result: Result<Payload>) {
-        self.wheel.disarm(id.index);
+        // A stale id is nobody's: the timer may be that of the slot's next user.
         let Some(work) = self.slots.remove(id) else { return };
+        self.wheel.disarm(id.index);
         if let Some(key) = work.key() {
             self.by_key.remove(&key);
         }

@@ -161,8 +161,9 @@ impl<C> Engine<C> {
                 queue: Some(self.settings.service.clone()),
             });
         }
-        if self.responder.denied {
-            let error = self.service_denied();
+        if self.responder.denied || self.link.inbox_denied {
+            let denied = self.responder.denied;
+            let error = if denied { self.service_denied() } else { self.inbox_error() };
             self.out.settled.push((done, Err(error)));
             return ids;
         }
@@ -245,9 +246,9 @@ impl<C> Engine<C> {
     }
 
     fn queue_reply(&mut self, subject: Subject, headers: Headers, payload: Bytes) {
-        self.queued_replies += 1;
         let message = Outbound { subject, reply: None, headers, payload };
-        self.queue.push_back(Pending::Reply(message));
+        self.enqueue(Pending::Reply(message));
+        self.queued_replies += 1;
     }
 
     /// A reply that the server would answer by closing the connection becomes an error.
