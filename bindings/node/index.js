@@ -111,8 +111,17 @@ function typed(error) {
 	return fromCore({
 		name: 'INVALID_MESSAGE',
 		number: 1010,
-		message: `The message cannot be written as JSON: ${error?.message ?? error}`
+		message: `The message cannot be written as JSON: ${textOf(error)}`
 	}, { cause: error });
+}
+
+// A message's toJSON may throw anything at all.
+function textOf(thrown) {
+	try {
+		return String(thrown?.message ?? thrown);
+	} catch {
+		return 'what its toJSON threw has no text';
+	}
 }
 
 function checkTarget(target) {

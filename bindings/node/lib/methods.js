@@ -2,9 +2,15 @@
 
 // Which functions of an object are exposed, and what a handler's end becomes on the wire.
 
-// The root of a class chain: Object.prototype, of this realm or of another.
+// The root of a class chain: Object.prototype, or for a function Function.prototype, of this
+// realm or of another.
 function isRoot(object, source) {
-	return object !== source && Object.getPrototypeOf(object) === null;
+	if (object === source) {
+		return false;
+	}
+	const parent = Object.getPrototypeOf(object);
+	return parent === null ||
+		(typeof object === 'function' && Object.getPrototypeOf(parent) === null);
 }
 
 /**
@@ -30,8 +36,12 @@ function names(source) {
 	const found = new Set();
 	for (let at = source; at && !isRoot(at, source); at = Object.getPrototypeOf(at)) {
 		for (const name of Object.getOwnPropertyNames(at)) {
-			if (find(source, name)) {
-				found.add(name);
+			try {
+				if (find(source, name)) {
+					found.add(name);
+				}
+			} catch {
+				// A getter that throws: its calls will say so.
 			}
 		}
 	}
@@ -43,6 +53,15 @@ function names(source) {
  * and its own fields, a string itself, anything else its JSON.
  */
 function failure(thrown) {
+	try {
+		return describe(thrown);
+	} catch {
+		// A proxy or a getter that throws: there is nothing to say, and it has to be said.
+		return { message: '' };
+	}
+}
+
+function describe(thrown) {
 	if (typeof thrown === 'string') {
 		return { message: thrown.toWellFormed() };
 	}
@@ -61,15 +80,7 @@ function failure(thrown) {
 	if (json !== undefined) {
 		return { message: json };
 	}
-	return { message: thrown === undefined ? '' : safeString(thrown) };
-}
-
-function safeString(value) {
-	try {
-		return String(value).toWellFormed();
-	} catch {
-		return '';
-	}
+	return { message: thrown === undefined ? '' : String(thrown).toWellFormed() };
 }
 
 module.exports = { find, names, failure };

@@ -115,8 +115,8 @@ class Session {
 		} catch (thrown) {
 			throw fromThrown(thrown);
 		}
-		this.sources.push(source);
 		const names = methods.names(source);
+		this.sources.push(source);
 		for (const name of names) {
 			// The core numbers names by the order in which they were first exposed.
 			if (!this.names.includes(name)) {
@@ -313,35 +313,35 @@ class Session {
 	}
 
 	call(low, high, left, name, message) {
-		let source;
-		let handler;
-		// The latest object that has the name answers.
-		for (let at = this.sources.length; at-- > 0 && handler === undefined;) {
-			source = this.sources[at];
-			handler = methods.find(source, name);
-		}
-		if (handler === undefined) {
-			this.put(SUBMIT.NOT_FOUND, low, high, 0);
-			this.line(JSON.stringify(name));
-			return;
-		}
-		let result;
-		current = { session: this, low, high, left, method: name };
+		// Everything of the program's may throw, a getter of its objects as well as its handler:
+		// that ends this call, and not the batch that it came in.
 		try {
-			result = handler.call(source, message);
-		} catch (thrown) {
-			this.failed(low, high, thrown);
-			return;
-		} finally {
+			let source;
+			let handler;
+			// The latest object that has the name answers.
+			for (let at = this.sources.length; at-- > 0 && handler === undefined;) {
+				source = this.sources[at];
+				handler = methods.find(source, name);
+			}
+			if (handler === undefined) {
+				this.put(SUBMIT.NOT_FOUND, low, high, 0);
+				this.line(JSON.stringify(name));
+				return;
+			}
+			current = { session: this, low, high, left, method: name };
+			const result = handler.call(source, message);
 			current = null;
-		}
-		if (typeof result === 'object' && result !== null && typeof result.then === 'function') {
-			Promise.resolve(result).then(
-				(value) => this.returned(low, high, value),
-				(thrown) => this.failed(low, high, thrown)
-			);
-		} else {
-			this.returned(low, high, result);
+			if (isThenable(result)) {
+				Promise.resolve(result).then(
+					(value) => this.returned(low, high, value),
+					(thrown) => this.failed(low, high, thrown)
+				);
+			} else {
+				this.returned(low, high, result);
+			}
+		} catch (thrown) {
+			current = null;
+			this.failed(low, high, thrown);
 		}
 	}
 
@@ -384,6 +384,11 @@ class Session {
 			});
 		}
 	}
+}
+
+function isThenable(value) {
+	return value !== null && (typeof value === 'object' || typeof value === 'function') &&
+		typeof value.then === 'function';
 }
 
 function cancelled(target, reason, core) {
