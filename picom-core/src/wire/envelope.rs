@@ -19,6 +19,9 @@ pub const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 /// How much of a failure's text its header carries, in bytes.
 const MAX_HEADER_TEXT: usize = 256;
 
+/// The text of a failure that has none of its own.
+const NO_TEXT: &str = "Handler failed";
+
 /// A value as JSON text, or nothing at all: `undefined` in JavaScript, `None` in Python.
 pub type Payload = Option<Bytes>;
 
@@ -66,7 +69,7 @@ pub fn failure(failure: &Failure<'_>) -> (Bytes, Headers) {
         text.push_str(details);
     }
     if text.is_empty() {
-        text.push_str("Handler failed");
+        text.push_str(NO_TEXT);
     }
     let mut body = String::with_capacity(text.len() + 48);
     body.push_str("{\"error\":");
@@ -89,7 +92,10 @@ fn one_line(text: &str) -> String {
         end -= 1;
     }
     line.truncate(end);
-    line.trim().to_owned()
+    match line.trim() {
+        "" => NO_TEXT.to_owned(),
+        line => line.to_owned(),
+    }
 }
 
 /// Reads the body of a reply.
@@ -114,7 +120,7 @@ fn remote_error(error: &str, envelope: &Envelope<'_>) -> Error {
     // Lone surrogates in the text cannot become UTF-8; its JSON text is what is left to show.
     let mut text = serde_json::from_str::<String>(error).unwrap_or_else(|_| error.to_owned());
     if text.is_empty() {
-        text.push_str("Handler failed");
+        text.push_str(NO_TEXT);
     }
     let number = envelope.code.and_then(|code| code.parse().ok()).unwrap_or_else(|| guess(&text));
     let details = envelope.details.and_then(|json| RawValue::from_string(json.to_owned()).ok());
@@ -295,6 +301,8 @@ mod tests {
         let (_, headers) = failure(&Failure { number: 500, message: &long, details: None });
         let Headers::Failure { text, .. } = headers else { panic!("no failure") };
         assert!(text.len() <= MAX_HEADER_TEXT && !text.contains('\n'));
+        let (_, headers) = failure(&Failure { number: 500, message: "\n", details: None });
+        assert_eq!(headers, Headers::Failure { text: NO_TEXT.into(), number: 500 });
     }
 
     #[test]
