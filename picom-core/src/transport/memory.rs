@@ -29,7 +29,9 @@ struct Bus {
 #[derive(Default)]
 struct Subscribers {
     list: Vec<Subscriber>,
-    turn: usize,
+    /// Whose turn it is in each queue group. One count for all would let what happens between
+    /// two calls, such as their replies, decide who gets them.
+    turns: HashMap<String, usize>,
 }
 
 struct Subscriber {
@@ -125,7 +127,6 @@ impl Drop for MemoryTransport {
 impl Subscribers {
     /// To every plain subscriber and to one of each queue group. Returns to how many.
     fn deliver(&mut self, message: &Outbound) -> usize {
-        self.turn = self.turn.wrapping_add(1);
         let mut groups: HashMap<&str, Vec<&Subscriber>> = HashMap::new();
         let mut chosen: Vec<&Subscriber> = Vec::new();
         for subscriber in &self.list {
@@ -136,7 +137,15 @@ impl Subscribers {
                 }
             }
         }
-        chosen.extend(groups.values().map(|members| members[self.turn % members.len()]));
+        for (queue, members) in &groups {
+            if !self.turns.contains_key(*queue) {
+                self.turns.insert((*queue).to_owned(), 0);
+            }
+            if let Some(turn) = self.turns.get_mut(*queue) {
+                *turn = turn.wrapping_add(1);
+                chosen.push(members[*turn % members.len()]);
+            }
+        }
         for subscriber in &chosen {
             subscriber.mailbox.put(Inbound {
                 route: subscriber.route,
