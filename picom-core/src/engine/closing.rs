@@ -22,6 +22,9 @@ pub(super) enum Stage {
     Finishing,
     /// Until the server has taken the replies.
     Flushing,
+    /// Closed for everyone, but handlers that called close themselves still run, and what they
+    /// return has to reach their callers.
+    Parting,
 }
 
 impl<C> Phase<C> {
@@ -42,6 +45,9 @@ impl<C> Engine<C> {
         }
         match &mut self.phase {
             Phase::Closed => self.out.settled.push((done, Ok(None))),
+            Phase::Draining { stage: Stage::Parting, .. } => {
+                self.out.settled.push((done, Ok(None)));
+            }
             Phase::Draining { done: waiting, .. } => {
                 waiting.push(done);
                 self.advance_closing();
@@ -79,7 +85,16 @@ impl<C> Engine<C> {
     }
 
     pub(super) fn closing_flushed(&mut self) {
-        self.finish_closing();
+        let Phase::Draining { done, stage, .. } = &mut self.phase else { return };
+        if self.responder.active.is_empty() && self.queued_replies == 0 {
+            self.finish_closing();
+            return;
+        }
+        *stage = Stage::Parting;
+        let done = std::mem::take(done);
+        self.settle_as_closed();
+        self.out.settled.extend(done.into_iter().map(|done| (done, Ok(None))));
+        self.advance_closing();
     }
 
     /// Whether a barrier has an echo to wait for.
@@ -89,15 +104,20 @@ impl<C> Engine<C> {
 
     /// Moves on where the present stage is over.
     pub(super) fn advance_closing(&mut self) {
-        let hears_echoes = self.hears_echoes();
         let Phase::Draining { stage, .. } = &mut self.phase else { return };
-        if *stage == Stage::Finishing
-            && self.queued_replies == 0
-            && self.responder.active.awaited() == 0
-        {
+        let sent = self.queued_replies == 0;
+        let over = match *stage {
+            Stage::Leaving | Stage::Flushing => false,
+            Stage::Finishing => sent && self.responder.active.awaited() == 0,
+            // Whoever waits for the replies has been told of a lost connection.
+            Stage::Parting => !self.link.connected || sent && self.responder.active.is_empty(),
+        };
+        if over {
             *stage = Stage::Flushing;
-            if hears_echoes {
+            if self.hears_echoes() {
                 self.uncovered.push(Cover::Flushed);
+            } else if self.link.connected {
+                self.closing_flushed();
             } else {
                 self.finish_closing();
             }
@@ -118,11 +138,7 @@ impl<C> Engine<C> {
     /// Settles whatever is left; nothing comes out of the engine after this.
     pub fn finish_closing(&mut self) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
-        for id in self.slots.find(|_| true) {
-            let what = self.slots.get(id).map(|work| work.what()).unwrap_or_default();
-            let text = format!("{what} was under way when this Picom was closed");
-            self.settle(id, Err(Error::new(ErrorKind::Closed, text)));
-        }
+        self.settle_as_closed();
         self.queue.clear();
         self.queued_replies = 0;
         self.uncovered.clear();
@@ -132,6 +148,14 @@ impl<C> Engine<C> {
         self.out.closed = true;
         if let Phase::Draining { done, .. } = phase {
             self.out.settled.extend(done.into_iter().map(|done| (done, Ok(None))));
+        }
+    }
+
+    fn settle_as_closed(&mut self) {
+        for id in self.slots.find(|_| true) {
+            let what = self.slots.get(id).map(|work| work.what()).unwrap_or_default();
+            let text = format!("{what} was under way when this Picom was closed");
+            self.settle(id, Err(Error::new(ErrorKind::Closed, text)));
         }
     }
 }

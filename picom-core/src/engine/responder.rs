@@ -111,6 +111,10 @@ impl Active {
         self.calls.len() - self.exempt
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.len() == 0
+    }
+
     pub(super) fn exempt(&mut self, id: CallId) {
         if let Some(call) = self.calls.get_mut(id.0).filter(|call| !call.exempt) {
             call.exempt = true;

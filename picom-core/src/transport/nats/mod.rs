@@ -27,6 +27,12 @@ use crate::wire::message::{Headers, Inbound, Outbound, Route};
 
 pub(crate) use connect::{random, shown_servers};
 
+/// A count of messages after which to unsubscribe that is longer than a nats-server reads, so
+/// that the server takes it for none and unsubscribes at once, while async-nats goes on handing
+/// over what is on its way. `Subscriber::drain` would drop what arrives between the moment it
+/// sends the UNSUB and the moment the server has read it.
+const NEVER: u64 = u64::MAX;
+
 /// What async-nats tells through its callback, kept for the driver's next turn.
 #[derive(Default)]
 struct Events {
@@ -161,6 +167,8 @@ impl NatsTransport {
                 let (route, subscriber) = ready!(operation.as_mut().poll(cx));
                 self.operation = None;
                 *self.subscriber(route) = subscriber;
+                // Messages that came while it was away woke the driver in vain.
+                cx.waker().wake_by_ref();
             }
             let Some(client) = &self.client else { return Poll::Pending };
             let client = client.clone();
@@ -181,8 +189,8 @@ impl NatsTransport {
                 Some(Subscription::Drain(route)) => {
                     if let Some(mut subscriber) = self.subscriber(route).take() {
                         self.operation = Some(Box::pin(async move {
-                            let drained = subscriber.drain().await;
-                            (route, drained.is_ok().then_some(subscriber))
+                            let left = subscriber.unsubscribe_after(NEVER).await;
+                            (route, left.is_ok().then_some(subscriber))
                         }));
                     }
                 }
