@@ -75,10 +75,26 @@ test-conformance: $(VENV)/.installed $(STANDINS)/node_modules/.installed node
 test-readme: $(VENV)/.installed node
 	$(STEP) "the README's programs" $(VENV)/bin/pytest -q tests/readme
 
+# --- Measuring ------------------------------------------------------------------------------
+
+bench/node/node_modules/.installed: bench/node/package-lock.json | toolchains
+	$(STEP) "the peers that the bench measures" npm ci --silent --prefix bench/node
+	@touch $@
+
+.PHONY: bench
+bench: $(VENV)/.installed bench/node/node_modules/.installed node ## Measure picom beside its peers (under 10 minutes)
+	$(PYTHON) bench/run.py
+
+.PHONY: bench-full
+bench-full: $(VENV)/.installed bench/node/node_modules/.installed node ## The same at all sizes (under 40 minutes)
+	$(PYTHON) bench/run.py --full
+
+# --- Longer checks --------------------------------------------------------------------------
+
 .PHONY: check-deep
 check-deep: setup ## Long forms: many more fault schedules
 	$(STEP) "fault schedules" env PICOM_SCHEDULES=50 cargo test --release --quiet -p picom-core schedules
 
 .PHONY: clean
 clean: ## Remove what was built and installed
-	rm -rf target $(VENV) $(NODE_DIR)/node_modules $(STANDINS)/node_modules $(NODE_DIR)/*.node
+	rm -rf target $(VENV) $(NODE_DIR)/node_modules $(STANDINS)/node_modules bench/node/node_modules $(NODE_DIR)/*.node
