@@ -1,6 +1,7 @@
 //! The Rust handle.
 
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{ready, Context as TaskContext, Poll};
@@ -277,7 +278,10 @@ impl Picom {
 
 impl Inner {
     fn start(&self) -> Result<()> {
-        let instance = nuid::next().to_string();
+        // Fresh from the operating system: the state of a generator that lives on would be the
+        // same in every child that this process forks, and with it their inboxes.
+        let instance = nuid::NUID::new().next().to_string();
+        let seed = RandomState::new().hash_one(&instance);
         let options = self.options.clone();
         let settings = Settings {
             service: self.name.clone(),
@@ -294,7 +298,7 @@ impl Inner {
         };
         let (shared, host, notices) =
             (self.shared.clone(), self.host.clone(), self.notices.clone());
-        let driver = Driver::new(settings, nats::random(), transport, shared, host, notices);
+        let driver = Driver::new(settings, seed, transport, shared, host, notices);
         runtime::io()?.spawn(tokio::task::unconstrained(driver));
         Ok(())
     }

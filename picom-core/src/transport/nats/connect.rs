@@ -1,9 +1,11 @@
 //! From options to a connected async-nats client, and what to say when that fails.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::rustls;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
 
 use super::Events;
@@ -115,19 +117,35 @@ pub(super) fn reconnect_delay(attempt: usize) -> Duration {
 }
 
 /// A random number from the keys that the standard library draws for its hash maps.
-pub(crate) fn random() -> u64 {
+fn random() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+const TLS_ADVICE: &str = "check the option tls and the server's certificate";
+
+/// async-nats reports what fails in a handshake as an I/O error.
+fn comes_from_tls(error: &async_nats::ConnectError) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn explain(options: &Options, error: &async_nats::ConnectError) -> Error {
     let advice = match error.kind() {
+        _ if comes_from_tls(error) => TLS_ADVICE,
         ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::Dns => {
             "is a nats-server running there? (option servers)"
         }
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             "check the options user and pass, token, nkey or credentials"
         }
-        ConnectErrorKind::Tls => "check the option tls and the server's certificate",
+        ConnectErrorKind::Tls => TLS_ADVICE,
         _ => "check the option servers",
     };
     let text = format!("Cannot connect to {}: {error}; {advice}", shown_servers(options));

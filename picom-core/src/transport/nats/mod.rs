@@ -25,7 +25,7 @@ use crate::options::Options;
 use crate::wire::call_mark::{CallMark, CALL_HEADER};
 use crate::wire::message::{Headers, Inbound, Outbound, Route};
 
-pub(crate) use connect::{random, shown_servers};
+pub(crate) use connect::shown_servers;
 
 /// A count of messages after which to unsubscribe that is longer than a nats-server reads, so
 /// that the server takes it for none and unsubscribes at once, while async-nats goes on handing
