@@ -10,6 +10,8 @@ const SECRETS = new Set(['pass', 'token', 'nkey', 'credentials', 'tls']);
 const DEFAULT_TIMEOUT = 30000;
 const DEFAULT_SERVERS = ['nats://127.0.0.1:4222'];
 
+const NO_OPTION = [[]];
+
 const noop = () => {};
 const warned = new Set();
 
@@ -33,7 +35,7 @@ function Picom(serviceName, options) {
 	this.options.servers = given.servers ?? DEFAULT_SERVERS.slice();
 	this.options.name = serviceName;
 
-	const session = new Session(this, serviceName ?? '', JSON.stringify(given, toCore));
+	const session = new Session(this, serviceName ?? '', JSON.stringify(fieldsToCore(given, 2)));
 	for (const name of session.native.unknownOptions()) {
 		if (!warned.has(name)) {
 			warned.add(name);
@@ -164,20 +166,32 @@ function visible(options) {
 	return Object.fromEntries(Object.entries(options).filter(([name]) => !SECRETS.has(name)));
 }
 
-// Options as the core reads them. Buffers are PEM text; what JSON would drop or turn into null
-// becomes a text, so that the core can say which option is wrong.
-function toCore(name, value) {
-	const raw = this[name];
-	if (types.isUint8Array(raw)) {
-		return Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('utf8');
+// Options as the core reads them. Buffers are PEM text; what JSON would drop, change or not take
+// becomes something that no option is, so that the core can say which one is wrong. No option has
+// more than two levels: what a program of 0.6 passed besides is not looked into.
+function toCore(value, levels) {
+	if (value === undefined || value === null) {
+		return null;
 	}
-	if (typeof value === 'number' && !Number.isFinite(value)) {
-		return String(value);
+	if (typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)) {
+		return value;
 	}
-	if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint') {
-		return { not: 'a value' };
+	if (types.isUint8Array(value)) {
+		return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('utf8');
 	}
-	return value;
+	if (levels > 0 && Array.isArray(value)) {
+		return value.map((item) => toCore(item, levels - 1) ?? NO_OPTION);
+	}
+	if (levels > 0 && isPlainObject(value)) {
+		return fieldsToCore(value, levels - 1);
+	}
+	return NO_OPTION;
+}
+
+function fieldsToCore(object, levels) {
+	return Object.fromEntries(
+		Object.entries(object).map(([name, value]) => [name, toCore(value, levels)])
+	);
 }
 
 Picom.current = currentCall;

@@ -30,8 +30,11 @@ impl Pem {
         if self.0.contains("-----BEGIN") {
             return Ok(self.0.clone().into_bytes());
         }
-        std::fs::read(Path::new(&self.0))
-            .map_err(|error| invalid(option, format!("cannot be read from {}: {error}", self.0)))
+        std::fs::read(Path::new(&self.0)).map_err(|error| {
+            // What was meant to be a key and lacks its first line must not show.
+            let from = if option == "tls.key" { "its file" } else { &self.0 };
+            invalid(option, format!("cannot be read from {from}: {error}"))
+        })
     }
 }
 

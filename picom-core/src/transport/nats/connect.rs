@@ -1,5 +1,6 @@
 //! From options to a connected async-nats client, and what to say when that fails.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -68,12 +69,9 @@ async fn connect_options(
     } else if let Some(seed) = &options.nkey {
         connect = connect.nkey(seed.clone());
     } else if let Some(credentials) = &options.credentials {
-        connect = if credentials.contains("-----BEGIN") {
-            connect.credentials(credentials)
-        } else {
-            connect.credentials_file(credentials).await
-        }
-        .map_err(|error| options::invalid("credentials", format!("cannot be used: {error}")))?;
+        connect = credentials_text(credentials)
+            .and_then(|text| connect.credentials(&text))
+            .map_err(|error| options::invalid("credentials", format!("cannot be used: {error}")))?;
     } else if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
         let user = decode(address.username().unwrap_or_default());
         connect = match address.password() {
@@ -83,6 +81,15 @@ async fn connect_options(
         };
     }
     Ok(connect)
+}
+
+/// The text, or what is in the file of this path. An error does not show the path: it may be
+/// text that lacks its first line.
+fn credentials_text(path_or_text: &str) -> std::io::Result<Cow<'_, str>> {
+    if path_or_text.contains("-----BEGIN") {
+        return Ok(path_or_text.into());
+    }
+    std::fs::read_to_string(path_or_text).map(Cow::Owned)
 }
 
 /// The part of a URL before the `@`, without its percent escapes.
