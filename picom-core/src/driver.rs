@@ -1,5 +1,6 @@
 //! Turns an engine over a transport, on the background thread.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::transport::{Event, Transport};
 
 /// Messages taken in one turn, so that deadlines and submissions get theirs.
 const MESSAGES_PER_TURN: usize = 2048;
+/// Submissions taken in one turn: a burst of one instance must not make the others on this
+/// thread miss their deadlines.
+const SUBMISSIONS_PER_TURN: usize = 2048;
 /// How often the connection is looked at while something depends on it: a transport's events
 /// can be lost.
 const CONNECTION_CHECK: Duration = Duration::from_millis(50);
@@ -36,7 +40,7 @@ pub(crate) struct Driver {
     host: Option<Arc<HostQueue>>,
     notices: broadcast::Sender<Notice>,
     methods: Vec<Target>,
-    submissions: Vec<Submission>,
+    submissions: VecDeque<Submission>,
     host_events: Vec<HostEvent>,
     sleep: Option<Pin<Box<Sleep>>>,
     sleeping_until: Option<Instant>,
@@ -58,7 +62,7 @@ impl Driver {
             host,
             notices,
             methods: Vec::new(),
-            submissions: Vec::new(),
+            submissions: VecDeque::new(),
             host_events: Vec::new(),
             sleep: None,
             sleeping_until: None,
@@ -88,10 +92,13 @@ impl Driver {
         }
     }
 
-    fn take_submissions(&mut self, now: Instant) {
-        let mut submissions = std::mem::take(&mut self.submissions);
-        self.shared.take(&mut submissions);
-        for submission in submissions.drain(..) {
+    /// Returns whether there may be more, for the next turn.
+    fn take_submissions(&mut self, now: Instant) -> bool {
+        for _ in 0..SUBMISSIONS_PER_TURN {
+            if self.submissions.is_empty() {
+                self.shared.take(&mut self.submissions);
+            }
+            let Some(submission) = self.submissions.pop_front() else { return false };
             match submission {
                 Submission::Connect(done) => self.engine.connect(done),
                 Submission::Expose(exposure, done) => self.expose(now, exposure, done),
@@ -103,7 +110,7 @@ impl Driver {
                 Submission::Abandon => self.engine.abandon(now, Completer::Nobody),
             }
         }
-        self.submissions = submissions;
+        true
     }
 
     fn expose(&mut self, now: Instant, exposure: Exposure, done: Completer) {
@@ -201,7 +208,8 @@ impl Driver {
     }
 
     fn end(&mut self) {
-        for late in self.shared.end() {
+        let left = std::mem::take(&mut self.submissions);
+        for late in left.into_iter().chain(self.shared.end()) {
             if let Some((done, result)) = late.refuse() {
                 self.engine.out.settled.push((done, result));
             }
@@ -223,7 +231,7 @@ impl Future for Driver {
             driver.engine.settle_proven();
         }
         driver.engine.tick(now);
-        driver.take_submissions(now);
+        let more = driver.take_submissions(now) | more;
         driver.send(cx, now);
         if driver.engine.out.closed {
             driver.end();

@@ -1,5 +1,6 @@
 //! The way from any thread to the engine: submissions, taken by the driver in batches.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -58,7 +59,7 @@ pub(crate) enum Exposure {
 
 #[derive(Default)]
 struct Queue {
-    submissions: Vec<Submission>,
+    submissions: VecDeque<Submission>,
     /// The driver has ended and takes nothing more.
     ended: bool,
 }
@@ -83,7 +84,7 @@ impl Batch<'_> {
         if self.queue.ended {
             self.refused.push(submission);
         } else {
-            self.queue.submissions.push(submission);
+            self.queue.submissions.push_back(submission);
         }
     }
 }
@@ -118,14 +119,14 @@ impl Shared {
 
     /// Takes what was submitted. The flag falls before the queue is taken: a submission that
     /// comes in between wakes the driver once too often, and never once too little.
-    pub(crate) fn take(&self, into: &mut Vec<Submission>) {
+    pub(crate) fn take(&self, into: &mut VecDeque<Submission>) {
         self.awake.store(false, Ordering::Release);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut queue.submissions, into);
     }
 
     /// Ends the queue, and returns what was left in it.
-    pub(crate) fn end(&self) -> Vec<Submission> {
+    pub(crate) fn end(&self) -> VecDeque<Submission> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.ended = true;
         std::mem::take(&mut queue.submissions)

@@ -295,24 +295,6 @@ async fn expired_work_is_dropped_before_its_handler_runs() {
 }
 
 #[tokio::test]
-async fn dropping_a_reply_that_is_on_its_way_gives_the_call_up() {
-    let gate = gate();
-    let _service = service("drop", gate.methods).await;
-    let caller = caller("drop");
-    let start = || caller.request_json("svc.wait", None, Duration::ZERO).unwrap();
-    let pending: Vec<_> = (0..65_536).map(|_| start()).collect();
-    let error = soon(start()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Busy);
-    drop(pending);
-    let one = start();
-    gate.open.notify_waiters();
-    // Not busy any more: all that were dropped have left.
-    let error = soon(caller.request::<_, Value>("nobody.m", &())).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NoResponder);
-    drop(one);
-}
-
-#[tokio::test]
 async fn clones_are_one_instance_and_dropping_the_last_closes_it() {
     let mut gate = gate();
     let service = service("last", gate.methods).await;
