@@ -1,0 +1,1 @@
+"""What the tests are made of: a server, raw connections, agents, cases."""
