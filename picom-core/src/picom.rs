@@ -227,6 +227,15 @@ impl Picom {
         Ok(())
     }
 
+    /// The host goes away, without waiting for anything: its calls are answered with an error.
+    /// An instance that was never used does not begin to connect for this.
+    pub fn abandon(&self) {
+        if self.inner.started.get().is_some() {
+            // It fails only after a fork, where there is nothing to end.
+            let _ = self.submit(|batch| batch.abandon());
+        }
+    }
+
     /// Checks a target, for a host that keeps those that it has checked.
     ///
     /// # Errors

@@ -26,9 +26,26 @@ const TARGETS = 8192;
 const incoming = new Int32Array(1 + BATCH * WIDTH);
 const NO_TEXTS = [];
 
-// Sessions that something waits for: a service, or a call that has not settled.
+// Sessions that something waits for: a service, or a call that has not settled. While there are
+// any, one timer keeps the loop alive.
 const awake = new Set();
-const { setInterval, clearInterval } = globalThis;
+let keepAlive = null;
+const { setInterval } = globalThis;
+
+function stayAwake(session) {
+	awake.add(session);
+	if (keepAlive === null) {
+		keepAlive = setInterval(() => {}, 0x7fffffff);
+	} else if (awake.size === 1) {
+		keepAlive.ref();
+	}
+}
+
+function letSleep(session) {
+	if (awake.delete(session) && awake.size === 0) {
+		keepAlive.unref();
+	}
+}
 
 // The executor's functions, without a closure for each promise.
 let takenResolve;
@@ -66,7 +83,6 @@ class Session {
 		this.sources = [];
 		this.names = [];
 		this.closed = false;
-		this.keepAlive = null;
 	}
 
 	request(target, message, timeout, signal) {
@@ -165,7 +181,7 @@ class Session {
 
 	begin() {
 		if (this.pending++ === 0) {
-			this.stayAwake();
+			stayAwake(this);
 		}
 		return this.free.length > 0 ? this.free.pop() : this.resolves.length;
 	}
@@ -174,28 +190,14 @@ class Session {
 		const promise = new Promise(take);
 		this.resolves[id] = takenResolve;
 		this.rejects[id] = takenReject;
+		// Held on to, they would keep what the promise settles with, an error and its stack.
+		takenResolve = takenReject = undefined;
 		return promise;
-	}
-
-	// The loop stays alive while a service is exposed or anything is unsettled.
-	stayAwake() {
-		awake.add(this);
-		if (this.keepAlive === null) {
-			this.keepAlive = setInterval(() => {}, 0x7fffffff);
-		} else {
-			this.keepAlive.ref();
-		}
 	}
 
 	settleDown() {
 		if (this.pending === 0 && (this.sources.length === 0 || this.closed)) {
-			awake.delete(this);
-			if (this.closed) {
-				clearInterval(this.keepAlive);
-				this.keepAlive = null;
-			} else {
-				this.keepAlive?.unref();
-			}
+			letSleep(this);
 		}
 	}
 

@@ -155,6 +155,6 @@ impl Native {
 impl Drop for Native {
     /// The object was collected, or its environment ended, perhaps in the middle of calls.
     fn drop(&mut self) {
-        let _ = self.picom.submit(|batch| batch.abandon());
+        self.picom.abandon();
     }
 }

@@ -70,6 +70,7 @@ impl<C> Engine<C> {
 
     /// Closes for a host that is gone: its calls are answered now, since nobody else will.
     pub fn abandon(&mut self, now: Instant, done: C) {
+        self.responder.abandoned = true;
         for id in self.responder.active.ids() {
             let message = "The handler went away before it finished".to_owned();
             self.reply(id, Outcome::Failed { message, details: None });

@@ -84,6 +84,8 @@ pub(super) struct Responder {
     open_ended: bool,
     subscribed: bool,
     pub(super) denied: bool,
+    /// Whoever runs the handlers is gone.
+    pub(super) abandoned: bool,
     pub(super) active: Active,
 }
 
@@ -184,6 +186,12 @@ impl<C> Engine<C> {
     }
 
     pub(super) fn receive_call(&mut self, now: Instant, message: Inbound) {
+        if self.responder.abandoned {
+            // Sent before the server knew that we leave.
+            let text = format!("This instance of \"{}\" is going away", self.settings.service);
+            self.refuse(message.reply, ErrorKind::NoResponder, &text);
+            return;
+        }
         let name = name::method_of(&message.subject);
         let method = match self.responder.methods.get(name) {
             Some(id) => Method::Known(*id),
