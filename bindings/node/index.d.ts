@@ -88,7 +88,7 @@ declare class Picom extends EventEmitter {
 
 declare namespace Picom {
 	/** Durations are milliseconds. A wrong type or range throws PICOM_INVALID_OPTION. */
-	interface Options {
+	export interface Options {
 		/**
 		 * `nats://`, `tls://`, `ws://`, `wss://`, `host:port`, or `memory://name` for a bus inside
 		 * this process. Default `nats://127.0.0.1:4222`.
@@ -118,7 +118,7 @@ declare namespace Picom {
 	}
 
 	/** Each of `ca`, `cert` and `key` is PEM text, a Buffer of it, or a path. */
-	interface TlsOptions {
+	export interface TlsOptions {
 		/** Certificates to trust, in place of the system's. */
 		ca?: Pem | Pem[];
 		/** This client's certificate chain. */
@@ -133,9 +133,9 @@ declare namespace Picom {
 		rejectUnauthorized?: boolean;
 	}
 
-	type Pem = string | Uint8Array;
+	export type Pem = string | Uint8Array;
 
-	interface RequestOptions {
+	export interface RequestOptions {
 		/** Milliseconds; 0 or nothing: the option `timeout` of the instance. */
 		timeout?: number;
 		/** Gives the call up: it rejects with an AbortError, code PICOM_CANCELLED. */
@@ -143,7 +143,7 @@ declare namespace Picom {
 	}
 
 	/** What a call rejects with. */
-	class PicomError extends Error {
+	export class PicomError extends Error {
 		/** The stable name of the kind, behind `PICOM_`. The README lists all. */
 		readonly code: ErrorCode;
 		/** The stable number of the kind. */
@@ -152,7 +152,7 @@ declare namespace Picom {
 		readonly details?: any;
 	}
 
-	type ErrorCode =
+	export type ErrorCode =
 		| 'PICOM_BAD_REQUEST'
 		| 'PICOM_METHOD_NOT_FOUND'
 		| 'PICOM_TIMED_OUT'
@@ -172,7 +172,7 @@ declare namespace Picom {
 		| 'PICOM_BUSY';
 
 	/** What belongs to a call beside its message. */
-	interface Call {
+	export interface Call {
 		/** The caller's id of this call, unique in the world, where the caller gave one. */
 		id?: string;
 		/** The method's name. */
@@ -185,7 +185,7 @@ declare namespace Picom {
 	 * The call that a handler works on. To be asked before the handler's first `await`;
 	 * `undefined` elsewhere.
 	 */
-	function current(): Call | undefined;
+	export function current(): Call | undefined;
 
 	export { Picom, Picom as default };
 }
