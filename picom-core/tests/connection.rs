@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use picom::{ErrorKind, Methods, Notice, Options, Picom};
 use serde_json::{json, Value};
 use support::{ms, noticed, promised, soon, Server};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 #[tokio::test]
@@ -171,4 +173,68 @@ async fn a_host_without_a_server_is_no_reason_to_hang() {
     assert!(error.message().contains("no.such.host.invalid"), "{error}");
     let error = caller.request_within::<_, Value>("svc.m", &1, ms(50)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
+}
+
+/// As much of a server as a client needs: says who it is, answers pings, and keeps what it gets.
+struct Recorder {
+    listener: TcpListener,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+impl Recorder {
+    async fn bind(port: u16) -> Recorder {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        Recorder { listener, stream: None }
+    }
+
+    /// Takes a connection, and returns when a line like `last` has come, with all lines.
+    async fn lines_until(&mut self, last: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.stream.is_none() {
+            let (mut stream, _) = self.listener.accept().await.unwrap();
+            let info = "INFO {\"server_id\":\"x\",\"version\":\"2.10.0\",\"headers\":true,\
+                        \"max_payload\":1048576,\"proto\":1}\r\n";
+            stream.write_all(info.as_bytes()).await.unwrap();
+            self.stream = Some(BufReader::new(stream));
+        }
+        let stream = self.stream.as_mut().unwrap();
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            if line.starts_with("PING") {
+                stream.write_all(b"PONG\r\n").await.unwrap();
+            }
+            lines.push(line);
+            if lines.last().is_some_and(|line| line.contains(last)) {
+                return lines;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_handed_over_does_not_leave_later() {
+    let mut server = Recorder::bind(0).await;
+    let port = server.listener.local_addr().unwrap().port();
+    let caller = Picom::new("", Options::new().server(format!("127.0.0.1:{port}"))).unwrap();
+    let mut told = caller.notices();
+    let connecting = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.connect().await }
+    });
+    soon(server.lines_until("SUB _INBOX")).await;
+    soon(connecting).await.unwrap().unwrap();
+    drop(server);
+    noticed(&mut told, |n| matches!(n, Notice::Disconnected)).await;
+    let error = caller.request_within::<_, Value>("svc.late", &1, ms(50)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let dropped = caller.request_json("svc.dropped", None, Duration::ZERO).unwrap();
+    drop(dropped);
+    let waits = caller.request_json("svc.marker", None, Duration::ZERO).unwrap();
+    let mut server = Recorder::bind(port).await;
+    let lines = soon(server.lines_until("svc.marker")).await;
+    assert!(!lines.iter().any(|line| line.contains("svc.late")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("svc.dropped")), "{lines:?}");
+    drop(server);
+    assert_eq!(soon(waits).await.unwrap_err().kind(), ErrorKind::Disconnected);
 }

@@ -231,3 +231,75 @@ fn a_caller_closes_within_one_round_trip() {
     world.run(ms(100));
     assert_eq!(world.at(closed), start + world.latency * 2);
 }
+
+/// A service whose handler has closed it: the closing has completed, and the handler is at work.
+fn parting(world: &mut World) -> (usize, u32) {
+    let (caller, service) = (world.caller(), world.instance("svc"));
+    world.nodes[service].handlers = Handlers::Hold;
+    let asks = world.request(caller, "svc.m", "1");
+    world.run(ms(10));
+    let own = world.request(service, "svc.m", "2");
+    world.run(ms(10));
+    world.reply(service, 1, Outcome::Returned(None));
+    world.run(ms(10));
+    assert_eq!(world.ok(own), None);
+    let from = world.nodes[service].calls[0].id;
+    let closed = world.close(service, Some(from));
+    world.run(ms(20));
+    assert_eq!(world.ok(closed), None);
+    (service, asks)
+}
+
+#[test]
+fn a_handler_that_has_closed_its_instance_may_still_reply() {
+    let mut world = World::new();
+    let (service, asks) = parting(&mut world);
+    let again = world.close(service, None);
+    assert_eq!(world.ok(again), None);
+    world.run(ms(500));
+    assert!(world.is_open(asks) && world.nodes[service].alive);
+    world.reply(service, 0, Outcome::Returned(Some("1".into())));
+    world.run(ms(10));
+    assert_eq!(world.ok(asks).as_deref(), Some("1"));
+    assert!(!world.nodes[service].alive);
+    world.assert_idle(service);
+}
+
+#[test]
+fn a_handler_that_has_closed_its_instance_has_until_close_timeout() {
+    let mut world = World::new();
+    let (service, asks) = parting(&mut world);
+    world.run(ms(4_900));
+    assert!(world.nodes[service].alive);
+    world.run(ms(150));
+    assert!(!world.nodes[service].alive && world.is_open(asks));
+    world.assert_idle(service);
+}
+
+#[test]
+fn a_connection_lost_after_closing_ends_the_instance() {
+    let mut world = World::new();
+    let (service, _) = parting(&mut world);
+    world.disconnect(service);
+    assert!(!world.nodes[service].alive);
+    world.assert_idle(service);
+}
+
+#[test]
+fn what_is_under_way_when_closing_completes_settles_before_the_last_handler() {
+    let mut world = World::new();
+    let (other, service) = (world.instance("other"), world.instance("svc"));
+    for node in [other, service] {
+        world.nodes[node].handlers = Handlers::Hold;
+    }
+    let caller = world.caller();
+    world.request(caller, "svc.m", "1");
+    let own = world.request(service, "other.m", "1");
+    world.run(ms(10));
+    let from = world.nodes[service].calls[0].id;
+    let closed = world.close(service, Some(from));
+    world.run(ms(20));
+    assert_eq!(world.ok(closed), None);
+    world.err(own, ErrorKind::Closed);
+    assert!(world.nodes[service].alive);
+}

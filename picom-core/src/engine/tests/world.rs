@@ -215,7 +215,10 @@ impl World {
     /// Lets time pass, from event to event.
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time;
+        let mut turns_now = 0;
         while let Some(next) = self.next_event().filter(|next| *next <= end) {
+            turns_now = if next > self.now { 0 } else { turns_now + 1 };
+            assert!(turns_now < 100_000, "an engine wants to be woken again and again");
             self.now = self.now.max(next);
             while let Some(entry) = self.flight.first_entry() {
                 if entry.key().0 > self.now {
