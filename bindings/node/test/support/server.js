@@ -11,10 +11,14 @@ const path = require('node:path');
 const root = path.resolve(__dirname, '..', '..', '..', '..');
 const binary = process.env.PICOM_NATS_SERVER || path.join(root, '.venv', 'bin', 'nats-server');
 const running = new Set();
+const folders = new Set();
 
 process.on('exit', () => {
 	for (const child of running) child.kill('SIGKILL');
+	for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true });
 });
+// What stops a test, such as its runner's time limit, must not leave servers behind.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 
 function freePort() {
 	return new Promise((resolve, reject) => {
@@ -45,6 +49,7 @@ class Server {
 		this.port = port;
 		this.url = `nats://127.0.0.1:${port}`;
 		this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'picom-test-'));
+		folders.add(this.folder);
 		this.config = path.join(this.folder, 'nats.conf');
 		fs.writeFileSync(this.config, config);
 		this.child = null;
@@ -79,6 +84,7 @@ class Server {
 	async remove() {
 		await this.kill();
 		fs.rmSync(this.folder, { recursive: true, force: true });
+		folders.delete(this.folder);
 	}
 }
 
