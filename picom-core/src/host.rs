@@ -52,9 +52,11 @@ impl HostQueue {
         HostQueue { events: Mutex::default(), awake: AtomicBool::new(false), wake: Box::new(wake) }
     }
 
-    /// Moves up to `most` events to `into`, and stops after `most_bytes` of bodies. Where there
-    /// is more, the host is woken again, so that its loop stays fair to everything else on it.
-    pub fn drain(&self, most: usize, most_bytes: usize, into: &mut Vec<HostEvent>) {
+    /// Moves up to `most` events to `into`, and stops after `most_bytes` of bodies. Returns
+    /// whether there is more: then the host is not woken, and has to drain again by itself once
+    /// everything else on its loop has had a turn. (A wake from in here may run at once.)
+    #[must_use]
+    pub fn drain(&self, most: usize, most_bytes: usize, into: &mut Vec<HostEvent>) -> bool {
         // The flag falls before the queue is taken, or a wake could be lost.
         self.awake.store(false, Ordering::Release);
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,10 +70,10 @@ impl HostQueue {
             }
         }
         let more = !events.is_empty();
-        drop(events);
         if more {
-            self.notify();
+            self.awake.store(true, Ordering::Release);
         }
+        more
     }
 
     pub(crate) fn append(&self, from: &mut Vec<HostEvent>) {

@@ -23,14 +23,16 @@ const BATCH = 1024;
 const BATCH_TEXT = 1 << 20;
 const TARGETS = 8192;
 
-const incoming = new Int32Array(1 + BATCH * WIDTH);
+// How many records there are, whether there is more, and the records.
+const HEAD = 2;
+const incoming = new Int32Array(HEAD + BATCH * WIDTH);
 const NO_TEXTS = [];
 
 // Sessions that something waits for: a service, or a call that has not settled. While there are
 // any, one timer keeps the loop alive.
 const awake = new Set();
 let keepAlive = null;
-const { setInterval } = globalThis;
+const { setImmediate, setInterval } = globalThis;
 
 function stayAwake(session) {
 	awake.add(session);
@@ -72,6 +74,7 @@ class Session {
 		this.text = '';
 		this.lines = 0;
 		this.flush = this.flush.bind(this);
+		this.drain = this.drain.bind(this);
 
 		this.resolves = [];
 		this.rejects = [];
@@ -248,8 +251,11 @@ class Session {
 		const json = this.native.drain(incoming);
 		const texts = json === null ? NO_TEXTS : JSON.parse(json);
 		const count = incoming[0];
+		if (incoming[1] !== 0) {
+			setImmediate(this.drain);
+		}
 		let next = 0;
-		for (let record = 0, at = 1; record < count; record++, at += WIDTH) {
+		for (let record = 0, at = HEAD; record < count; record++, at += WIDTH) {
 			switch (incoming[at]) {
 			case EVENT.SETTLED:
 				this.settle(incoming[at + 1], this.resolves, texts[next++]);

@@ -43,11 +43,7 @@ impl Native {
     /// `options` is a JSON object. `wake` is called, without arguments, when there is something
     /// to drain; it does not keep the loop alive.
     #[napi(constructor)]
-    pub fn new(
-        name: String,
-        options: String,
-        wake: Function<'_, (), ()>,
-    ) -> napi::Result<Native> {
+    pub fn new(name: String, options: String, wake: Function<'_, (), ()>) -> napi::Result<Native> {
         let (options, unknown_options) = Options::from_json(&options).map_err(thrown)?;
         let wake = wake
             .build_threadsafe_function::<()>()
@@ -107,15 +103,17 @@ impl Native {
         self.picom.submit(|batch| submissions.submit(batch, targets, marks)).map_err(thrown)
     }
 
-    /// Takes what is ready: the number of records in `numbers[0]`, the records behind it, and
-    /// their texts as one JSON array, or `null` where there are none.
+    /// Takes what is ready: the number of records in `numbers[0]`, in `numbers[1]` whether
+    /// there is more, the records behind them, and their texts as one JSON array, or `null` where
+    /// there are none. Where there is more, no wake follows: Node runs a wake that is asked for
+    /// in here without a turn of its loop in between.
     #[napi]
     pub fn drain<'env>(
         &mut self,
         env: &'env Env,
         mut numbers: Int32ArraySlice<'_>,
     ) -> napi::Result<Option<JsString<'env>>> {
-        self.queue.drain(EVENTS_PER_DRAIN, BYTES_PER_DRAIN, &mut self.events);
+        let more = self.queue.drain(EVENTS_PER_DRAIN, BYTES_PER_DRAIN, &mut self.events);
         // SAFETY: JavaScript waits in this call on the same thread, and the array is its own,
         // made for this and given to nobody else.
         let numbers = unsafe { numbers.as_mut() };
@@ -123,7 +121,7 @@ impl Native {
         let mut drained = records::Drained { numbers, count: 0, text: &mut self.text };
         let mut expired = Vec::new();
         drained.put_all(&mut self.events, &mut self.marks, &mut expired);
-        drained.finish();
+        drained.finish(more);
         if !expired.is_empty() {
             self.picom
                 .submit(|batch| {

@@ -14,6 +14,8 @@ use crate::errors::describe;
 
 /// Numbers of one record: what it is, and three that depend on it.
 const WIDTH: usize = 4;
+/// Numbers before the records of a drain: how many there are, and whether there is more.
+const HEAD: usize = 2;
 
 /// From JavaScript. The comment is what the numbers and the text are.
 mod submission {
@@ -201,7 +203,8 @@ impl Drained<'_> {
                         expired.push(call.id);
                         continue;
                     }
-                    let left = left.map_or(-1, |left| left.as_millis().min(i32::MAX as u128) as i32);
+                    let left =
+                        left.map_or(-1, |left| left.as_millis().min(i32::MAX as u128) as i32);
                     let bits = call.id.to_bits();
                     let (low, high) = (bits as u32 as i32, (bits >> 32) as u32 as i32);
                     match call.method {
@@ -234,15 +237,16 @@ impl Drained<'_> {
         }
     }
 
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(self, more: bool) {
         self.numbers[0] = self.count as i32;
+        self.numbers[1] = i32::from(more);
         if !self.text.is_empty() {
             self.text.push(b']');
         }
     }
 
     fn put(&mut self, record: [i32; WIDTH]) {
-        let at = 1 + self.count * WIDTH;
+        let at = HEAD + self.count * WIDTH;
         self.numbers[at..at + WIDTH].copy_from_slice(&record);
         self.count += 1;
     }
