@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from .harness import agents
+from .harness.agents import Process
 from .harness.cases import SERVED, services
 from .harness.server import Server
 from .harness.wire import Wire
@@ -33,7 +33,7 @@ class Processes:
             if process is not None:
                 self._stop(key)
             self._build(agent)
-            process = self.running[key] = agents.Process(agent, server or self.server.url)
+            process = self.running[key] = Process(agent, server or self.server.url)
             if exposing:
                 for service, methods in services(SERVED, agent).items():
                     process.do("expose", service=service, methods=methods)
@@ -62,7 +62,8 @@ class Processes:
         if agent.name not in self.built:
             self.built.add(agent.name)
             try:
-                agents.build(agent)
+                for build in agent.build:
+                    build.run()
             except (OSError, subprocess.CalledProcessError) as error:
                 pytest.exit(f"cannot build the agent {agent.name}: {error}", returncode=1)
 

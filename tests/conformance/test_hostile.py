@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from .harness.agents import PICOM
-from .harness.cases import SERVED, load, service_name
+from .harness.cases import load, served, service_name
 
 CALLS = load("hostile/calls")
 ANSWERS = load("hostile/answers")
@@ -20,7 +20,7 @@ def suited(cases):
 def test_call(agent, case, processes, connect):
     processes.responder(agent)
     wire = connect()
-    known = next(case for case in SERVED if case.name == "returns_number")
+    known = served("returns_number")
     last = case.bytes("subject") or known.subject.encode()
     subject = f"{service_name(agent, known.service)}.".encode() + last
     body, head = case.bytes("body") or b"", case.bytes("head") or b""

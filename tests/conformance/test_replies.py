@@ -3,7 +3,7 @@
 import pytest
 
 from .harness.agents import CHOSEN, PICOM
-from .harness.cases import SERVED
+from .harness.cases import SERVED, served
 from .harness.compare import check_reply
 from .harness.wire import head
 
@@ -21,8 +21,8 @@ def test_reply(agent, case, processes, wire):
     else:
         request = case.bytes("request") or b""
         check_reply(case, agent, wire.request(case.target(agent), request, head(case)))
-    runs = case.get("runs", 1)
-    assert responder.calls(case.counted(agent)) == before + runs
+    wanted = before + case.get("runs", 1)
+    assert responder.calls_from(wanted, case.counted(agent)) == wanted
 
 
 def expect_silence(case, agent, wire):
@@ -30,9 +30,8 @@ def expect_silence(case, agent, wire):
     inbox = wire.new_inbox()
     wire.publish(case.target(agent), case.bytes("request") or b"", inbox, head(case))
     others = [wire.new_inbox() for _ in range(20)]
-    known = next(c for c in SERVED if c.name == "returns_number")
     for other in others:
-        wire.publish(known.target(agent), b"", other)
+        wire.publish(served("returns_number").target(agent), b"", other)
     answered = {wire.next(wire.inbox).subject for _ in others}
     assert answered == set(others)
 
@@ -41,7 +40,7 @@ def expect_silence(case, agent, wire):
 @pytest.mark.parametrize("name", ["throws_error_with_fields", "absent_method", "refuses_words"])
 def test_a_client_without_headers_sees_the_same_body(agent, name, processes, connect):
     processes.responder(agent)
-    case = next(case for case in SERVED if case.name == name)
+    case = served(name)
     reply = connect(headers=False).request(case.target(agent), case.bytes("request") or b"")
     assert reply.head == b""
     assert reply.body == case.bytes("reply")
@@ -49,22 +48,26 @@ def test_a_client_without_headers_sees_the_same_body(agent, name, processes, con
 
 @pytest.mark.parametrize("agent", CHOSEN, ids=lambda agent: agent.name)
 @pytest.mark.parametrize("name", ["message_nested", "returns_nothing", "throws_error"])
-def test_without_a_reply_subject_the_method_runs(agent, name, processes, wire):
+def test_without_a_reply_subject_the_method_runs(agent, name, processes, connect):
+    """And nothing is sent: a listener to everything sees the calls and the one reply."""
     responder = processes.responder(agent)
-    case = next(case for case in SERVED if case.name == name)
-    counted = case.counted(agent)
+    case, wire = served(name), connect()
+    target, counted = case.target(agent), case.counted(agent)
+    everything = wire.subscribe(">")
+    wire.flush()
     before = responder.calls(counted)
-    wire.publish(case.target(agent), case.bytes("request") or b"")
-    # A request behind it on the same connection: when it is answered, both have arrived.
-    wire.request(case.target(agent), case.bytes("request") or b"")
-    assert responder.calls(counted) == before + 2
+    wire.publish(target, case.bytes("request") or b"")
+    assert responder.calls_from(before + 1, counted) == before + 1
+    reply = wire.request(target, case.bytes("request") or b"")
+    seen = [message.subject for message in wire.waiting(everything)]
+    assert seen == [target, target, reply.subject]
 
 
 @pytest.mark.parametrize("agent", CHOSEN, ids=lambda agent: agent.name)
 def test_one_subscription_in_the_group_of_the_name(agent, processes, connect):
     """Another member of the group takes its share; a listener outside of it takes nothing."""
     responder = processes.responder(agent)
-    case = next(case for case in SERVED if case.name == "returns_number")
+    case = served("returns_number")
     counted, target = case.counted(agent), case.target(agent)
     service = target.rpartition(".")[0]
     other = connect()

@@ -10,20 +10,37 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1]
 REPOSITORY = FOLDER.parents[1]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 
 #: What a language or a client may be unable to do; a case names what it needs.
 ABILITIES = {
     "null",  # tells JSON null and "nothing" apart, in messages and in payloads
     "text_as_is",  # hands JSON text on as it came: numbers of any size, repeated keys
     "deep",  # reads and writes JSON nested 10,000 levels deep
+    "types",  # checks a message against the type that a method takes
     "panic",  # has panics
     "javascript",  # runs JavaScript
 }
+
+
+@dataclass(frozen=True)
+class Build:
+    """A command, the folder that it runs in, and what it makes there. A command that notices
+    by itself what is up to date always runs; another one only where that is missing."""
+
+    command: tuple
+    folder: Path
+    makes: str = ""
+
+    def run(self):
+        if not self.makes or not any(self.folder.glob(self.makes)):
+            subprocess.run(self.command, cwd=self.folder, check=True)
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class Agent:
     command: tuple
     level: int
     abilities: frozenset
-    #: Commands that build it, each with the folder that it runs in.
+    #: What builds it.
     build: tuple = ()
     #: Both ends can be in one process, on `memory://`.
     memory: bool = False
@@ -45,16 +62,16 @@ AGENTS = {
     for agent in [
         Agent(
             name="rust",
-            command=(str(REPOSITORY / "target/debug/picom-conformance"),),
-            build=((("cargo", "build", "--quiet", "--package=picom-conformance"), REPOSITORY),),
+            command=(str(TARGET / "debug/picom-conformance"),),
+            build=(Build(("cargo", "build", "--quiet", "--package=picom-conformance"), REPOSITORY),),
             level=1,
-            abilities=frozenset({"null", "text_as_is", "deep", "panic"}),
+            abilities=frozenset({"null", "text_as_is", "deep", "types", "panic"}),
             memory=True,
         ),
         Agent(
             name="node",
             command=("node", str(FOLDER / "agents/node.js")),
-            build=((("node", "scripts/build.js"), REPOSITORY / "bindings/node"),),
+            build=(Build(("node", "scripts/build.js"), REPOSITORY / "bindings/node", "*.node"),),
             level=1,
             abilities=frozenset({"null", "javascript"}),
             memory=True,
@@ -62,7 +79,7 @@ AGENTS = {
         Agent(
             name="nats2",
             command=("node", str(FOLDER / "standins/nats2.js")),
-            build=((("npm", "ci", "--silent"), FOLDER / "standins"),),
+            build=(Build(("npm", "ci", "--silent"), FOLDER / "standins", "node_modules"),),
             level=0,
             abilities=frozenset({"null"}),
         ),
@@ -81,17 +98,6 @@ CHOSEN = [
     for name in os.environ.get("PICOM_CONFORMANCE_AGENTS", ",".join(AGENTS)).split(",")
 ]
 PICOM = [agent for agent in CHOSEN if agent.level > 0]
-
-
-def build(agent):
-    """Builds what an agent is made of, so that no test runs an old one. An environment that
-    has just built everything says so by PICOM_CONFORMANCE_BUILD=0."""
-    if os.environ.get("PICOM_CONFORMANCE_BUILD") == "0":
-        return
-    for command, folder in agent.build:
-        if "npm" in command and (folder / "node_modules").exists():
-            continue
-        subprocess.run(command, cwd=folder, check=True)
 
 
 @dataclass
@@ -153,6 +159,13 @@ class Process:
     def calls(self, target):
         """How often a method ran."""
         return self.do("calls")["calls"].get(target, 0)
+
+    def calls_from(self, count, target, timeout=10):
+        """The same, as soon as it is `count` or more: a call may arrive and not run yet."""
+        deadline = time.monotonic() + timeout
+        while (calls := self.calls(target)) < count:
+            assert time.monotonic() < deadline, f"{target} ran {calls} times, and not {count}"
+        return calls
 
     def end(self):
         """Has the agent end as its own users would: there are no more commands."""

@@ -9,7 +9,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / "cases"
 
 #: What only the side that runs the handler has to be able to do.
-OF_HANDLERS = {"panic", "javascript"}
+OF_HANDLERS = {"types", "panic", "javascript"}
 
 
 class Case:
@@ -132,3 +132,8 @@ def load(folder, kind=Case):
 
 #: The cases that have a handler: every responder exposes all that suit it.
 SERVED = load("replies", Served)
+
+
+def served(name):
+    """The case of this name, of those."""
+    return next(case for case in SERVED if case.name == name)

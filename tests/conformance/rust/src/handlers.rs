@@ -15,6 +15,7 @@ pub(crate) enum Behaviour {
     Return(Box<RawValue>),
     Nothing,
     Echo,
+    Number,
     ThrowText(String),
     ThrowError(Thrown),
     ThrowValue(Box<RawValue>),
@@ -62,6 +63,10 @@ pub(crate) fn add(
             ready(Ended::Ok(value.clone()))
         }),
         Behaviour::Echo => methods.add(name, move |message: Message| {
+            calls.count(&target);
+            ready(Ended::Ok(message))
+        }),
+        Behaviour::Number => methods.add(name, move |message: i64| {
             calls.count(&target);
             ready(Ended::Ok(message))
         }),
