@@ -63,7 +63,7 @@ AGENTS = {
         Agent(
             name="rust",
             command=(str(TARGET / "debug/picom-conformance"),),
-            build=(Build(("cargo", "build", "--quiet", "--package=picom-conformance"), REPOSITORY),),
+            build=(Build(("cargo", "build", "--quiet", "-p", "picom-conformance"), REPOSITORY),),
             level=1,
             abilities=frozenset({"null", "text_as_is", "deep", "types", "panic"}),
             memory=True,
