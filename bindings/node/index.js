@@ -3,6 +3,7 @@
 const EventEmitter = require('node:events');
 const { inspect, types } = require('node:util');
 const { PicomError, fromCore, invalidName, invalidOption } = require('./lib/errors');
+const { roots } = require('./lib/methods');
 const { Session, currentCall } = require('./lib/session');
 
 const SESSION = Symbol('session');
@@ -50,6 +51,8 @@ function Picom(serviceName, options) {
 
 Object.setPrototypeOf(Picom.prototype, EventEmitter.prototype);
 Object.setPrototypeOf(Picom, EventEmitter);
+
+roots.add(Picom.prototype);
 
 Picom.prototype.connect = function connect() {
 	return handled(() => this[SESSION].connect());

@@ -2,11 +2,20 @@
 
 // Which functions of an object are exposed, and what a handler's end becomes on the wire.
 
+const EventEmitter = require('node:events');
+
+// Where class chains end for us beside Object.prototype: a service may be a Picom itself, and
+// nobody is to close it, or to emit its events, from afar.
+const roots = new WeakSet([EventEmitter.prototype]);
+
 // The root of a class chain: Object.prototype, or for a function Function.prototype, of this
 // realm or of another.
 function isRoot(object, source) {
 	if (object === source) {
 		return false;
+	}
+	if (roots.has(object)) {
+		return true;
 	}
 	const parent = Object.getPrototypeOf(object);
 	return parent === null ||
@@ -83,4 +92,4 @@ function describe(thrown) {
 	return { message: thrown === undefined ? '' : String(thrown).toWellFormed() };
 }
 
-module.exports = { find, names, failure };
+module.exports = { find, names, roots, failure };

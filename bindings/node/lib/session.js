@@ -12,11 +12,11 @@ const methods = require('./methods');
 const WIDTH = 4;
 const SUBMIT = {
 	REQUEST: 0, REQUEST_WITH_SIGNAL: 1, PUBLISH: 2, RETURNED: 3, RETURNED_NOTHING: 4,
-	FAILED: 5, NOT_FOUND: 6, CANCEL: 7, CONNECT: 8, EXPOSE: 9, CLOSE: 10
+	FAILED: 5, NOT_FOUND: 6, CANCEL: 7, CONNECT: 8, EXPOSE: 9, CLOSE: 10, MALFORMED: 11
 };
 const EVENT = {
 	SETTLED: 0, SETTLED_NOTHING: 1, SETTLED_ERROR: 2, CALL: 3, CALL_BY_NAME: 4,
-	CONNECTED: 5, RECONNECTED: 6, DISCONNECTED: 7, FAILED: 8
+	CONNECTED: 5, RECONNECTED: 6, DISCONNECTED: 7, FAILED: 8, CALL_MALFORMED: 9
 };
 
 const BATCH = 1024;
@@ -27,6 +27,8 @@ const TARGETS = 8192;
 const HEAD = 2;
 const incoming = new Int32Array(HEAD + BATCH * WIDTH);
 const NO_TEXTS = [];
+// In place of a message that was not JSON.
+const MALFORMED = Symbol('malformed');
 
 // Sessions that something waits for: a service, or a call that has not settled. While there are
 // any, one timer keeps the loop alive.
@@ -239,8 +241,8 @@ class Session {
 			const error = fromThrown(thrown);
 			for (let at = 0; at < count * WIDTH; at += WIDTH) {
 				const kind = this.outgoing[at];
-				const isReply = kind >= SUBMIT.RETURNED && kind <= SUBMIT.CANCEL;
-				if (!isReply) {
+				const settles = kind <= SUBMIT.PUBLISH || (kind >= SUBMIT.CONNECT && kind <= SUBMIT.CLOSE);
+				if (settles) {
 					this.settle(this.outgoing[at + 1], this.rejects, error);
 				}
 			}
@@ -276,6 +278,9 @@ class Session {
 				this.call(incoming[at + 1], incoming[at + 2], incoming[at + 3], name, texts[next++]);
 				break;
 			}
+			case EVENT.CALL_MALFORMED:
+				this.call(incoming[at + 1], incoming[at + 2], incoming[at + 3], texts[next++], MALFORMED);
+				break;
 			case EVENT.CONNECTED:
 				this.emit('connected');
 				break;
@@ -334,6 +339,10 @@ class Session {
 			if (handler === undefined) {
 				this.put(SUBMIT.NOT_FOUND, low, high, 0);
 				this.line(JSON.stringify(name));
+				return;
+			}
+			if (message === MALFORMED) {
+				this.put(SUBMIT.MALFORMED, low, high, 0);
 				return;
 			}
 			current = { session: this, low, high, left, method: name };

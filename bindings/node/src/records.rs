@@ -41,6 +41,8 @@ mod submission {
     pub(super) const EXPOSE: i32 = 9;
     /// id, call (-1, -1 for none); no text.
     pub(super) const CLOSE: i32 = 10;
+    /// call; no text.
+    pub(super) const MALFORMED: i32 = 11;
 }
 
 /// To JavaScript.
@@ -60,6 +62,8 @@ mod event {
     pub(super) const DISCONNECTED: i32 = 7;
     /// No numbers; the error.
     pub(super) const FAILED: i32 = 8;
+    /// call; the method's name. The message was not JSON.
+    pub(super) const CALL_MALFORMED: i32 = 9;
 }
 
 /// The lines of one text, without copying them.
@@ -142,6 +146,7 @@ impl Submissions<'_> {
         match kind {
             submission::RETURNED => Outcome::Returned(Some(self.lines.next())),
             submission::RETURNED_NOTHING => Outcome::Returned(None),
+            submission::MALFORMED => Outcome::Malformed,
             submission::NOT_FOUND => {
                 let name = serde_json::from_slice(&self.lines.next()).unwrap_or_default();
                 Outcome::NotFound(name)
@@ -211,6 +216,11 @@ impl Drained<'_> {
                         Method::Known(place) => {
                             self.put([event::CALL, low, high, left]);
                             self.element(place.to_string().as_bytes());
+                        }
+                        Method::Named(name) if call.malformed => {
+                            self.put([event::CALL_MALFORMED, low, high, left]);
+                            self.element(serde_json::Value::from(name).to_string().as_bytes());
+                            continue;
                         }
                         Method::Named(name) => {
                             self.put([event::CALL_BY_NAME, low, high, left]);

@@ -6,7 +6,7 @@ const assert = require('node:assert/strict');
 const EventEmitter = require('node:events');
 const { test } = require('node:test');
 const util = require('node:util');
-const { Picom, newBus, run, startServer } = require('./support');
+const { Picom, newBus, rejects, run, startServer } = require('./support');
 
 test('a program of 0.6 runs unchanged', async (t) => {
 	const server = await startServer(t);
@@ -83,6 +83,9 @@ test('inheritance by classes, which may expose themselves', async () => {
 	await service.expose(service);
 	assert.equal(await service.request('es6.greet', 'you'), 'hello you');
 	assert.equal(await service.request('es6.inherited'), 'base es6');
+	for (const own of ['close', 'expose', 'request', 'emit', 'on']) {
+		await rejects(service.request(`es6.${own}`), 'PICOM_METHOD_NOT_FOUND');
+	}
 	await service.close();
 });
 

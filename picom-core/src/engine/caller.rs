@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::MAX_IN_FLIGHT;
 use crate::wire::call_mark::CallMark;
 use crate::wire::envelope;
-use crate::wire::message::{Headers, Inbound, Outbound};
+use crate::wire::message::{Headers, Inbound, Outbound, NO_RESPONDER};
 
 /// A request, as submitted. Its target has been checked.
 pub struct RequestCall<C> {
@@ -239,7 +239,14 @@ impl<C> Engine<C> {
         let Ok(token) = u64::from_str_radix(token, 16) else { return };
         let id = SlotId::from_token(token);
         match self.slots.get(id) {
-            Some(Work::Request(_)) if message.no_responder => self.not_taken(now, id),
+            Some(Work::Request(_)) if message.status == Some(NO_RESPONDER) => {
+                self.not_taken(now, id);
+            }
+            Some(Work::Request(_)) if message.status.is_some() && message.payload.is_empty() => {
+                let status = message.status.unwrap_or_default();
+                let text = format!("The server answered with status {status} and no reply");
+                self.settle(id, Err(Error::new(ErrorKind::BadResponse, text)));
+            }
             Some(Work::Request(_)) => {
                 self.settle(id, envelope::parse_reply(&message.payload));
             }

@@ -15,6 +15,8 @@ use crate::name;
 use crate::wire::envelope::{self, Failure, Payload};
 use crate::wire::message::{Headers, Inbound, Outbound, Route};
 
+const BAD_JSON: &str = "Bad JSON request";
+
 /// The place of a method in the table. It stays the same for the life of the instance.
 pub type MethodId = u32;
 
@@ -52,6 +54,9 @@ pub struct IncomingCall {
     pub method: Method,
     /// The message as JSON text that has been checked; empty for none.
     pub body: Bytes,
+    /// The message was not JSON, which is the answer if the host has the method: a method is
+    /// looked up before its message is read.
+    pub malformed: bool,
     /// When nobody waits for the reply any longer.
     pub expires: Option<Instant>,
     /// The caller's id of this call, where the caller gave one.
@@ -72,6 +77,8 @@ pub enum Outcome {
     },
     /// The message is not one that the method takes.
     BadRequest(String),
+    /// The message is not JSON.
+    Malformed,
     /// The host has no method of this name.
     NotFound(String),
     /// The call expired before its handler ran, so it did not run.
@@ -202,10 +209,12 @@ impl<C> Engine<C> {
                 return;
             }
         };
-        if !message.payload.is_empty() && !envelope::is_json(&message.payload) {
-            self.refuse(message.reply, ErrorKind::BadRequest, "Bad JSON request");
+        let malformed = !message.payload.is_empty() && !envelope::is_json(&message.payload);
+        if malformed && matches!(method, Method::Known(_)) {
+            self.refuse(message.reply, ErrorKind::BadRequest, BAD_JSON);
             return;
         }
+        let body = if malformed { Bytes::new() } else { message.payload };
         let (mark, left) = match message.call {
             Some(call) => (Some(call.id), call.left),
             None => (None, None),
@@ -213,7 +222,7 @@ impl<C> Engine<C> {
         let expires = left.map(|left: Duration| now + left);
         let call = ActiveCall { reply: message.reply, exempt: false };
         let id = CallId(self.responder.active.calls.insert(call));
-        self.out.incoming.push(IncomingCall { id, method, body: message.payload, expires, mark });
+        self.out.incoming.push(IncomingCall { id, method, body, malformed, expires, mark });
     }
 
     /// Ends a call. A call ends once; what comes after that is ignored.
@@ -238,6 +247,7 @@ impl<C> Engine<C> {
             Outcome::BadRequest(message) => {
                 self.refuse(call.reply, ErrorKind::BadRequest, &message);
             }
+            Outcome::Malformed => self.refuse(call.reply, ErrorKind::BadRequest, BAD_JSON),
             Outcome::NotFound(name) => {
                 self.refuse(call.reply, ErrorKind::MethodNotFound, &not_found(&name));
             }

@@ -14,7 +14,7 @@ use once_cell::sync::Lazy;
 
 use super::{Event, Transport};
 use crate::engine::Subscription;
-use crate::wire::message::{Headers, Inbound, Outbound, Route};
+use crate::wire::message::{Headers, Inbound, Outbound, Route, NO_RESPONDER};
 
 /// As a nats-server's default.
 const MAX_PAYLOAD: usize = 1024 * 1024;
@@ -155,7 +155,7 @@ impl Subscribers {
                     Headers::Call(mark) => Some(mark.clone()),
                     _ => None,
                 },
-                no_responder: false,
+                status: None,
                 payload: message.payload.clone(),
             });
         }
@@ -169,7 +169,7 @@ impl Subscribers {
                 subject: reply.clone(),
                 reply: None,
                 call: None,
-                no_responder: true,
+                status: Some(NO_RESPONDER),
                 payload: Bytes::new(),
             });
         }
@@ -254,7 +254,7 @@ mod tests {
         let mut alone = subscribed("status", "inbox.*", None);
         send(&mut alone, "nobody.home", Some("inbox.1"));
         let messages = received(&mut alone);
-        assert!(messages.len() == 1 && messages[0].no_responder);
+        assert!(messages.len() == 1 && messages[0].status == Some(NO_RESPONDER));
     }
 
     #[test]
@@ -266,6 +266,6 @@ mod tests {
         drop(there);
         let mut again = subscribed("there", "inbox.*", None);
         send(&mut again, "s.m", Some("inbox.1"));
-        assert!(received(&mut again)[0].no_responder);
+        assert_eq!(received(&mut again)[0].status, Some(NO_RESPONDER));
     }
 }

@@ -61,6 +61,9 @@ pub struct Outbound {
     pub payload: Bytes,
 }
 
+/// The status that says that nobody serves the subject of a request.
+pub const NO_RESPONDER: u16 = 503;
+
 /// Which subscription a message came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
@@ -81,8 +84,8 @@ pub struct Inbound {
     pub reply: Option<Subject>,
     /// The mark of a picom request.
     pub call: Option<CallMark>,
-    /// The server said that nobody serves the subject (status 503).
-    pub no_responder: bool,
+    /// The status of a message that the server made itself, such as [`NO_RESPONDER`].
+    pub status: Option<u16>,
     /// Its body.
     pub payload: Bytes,
 }

@@ -108,7 +108,7 @@ fn an_echo_that_was_not_yet_believed_dies_with_its_connection() {
     // The echo and the loss of the connection come in one turn.
     let engine = &mut world.nodes[caller].engine;
     let mut echo = super::server::no_responder(barrier);
-    echo.no_responder = false;
+    echo.status = None;
     engine.receive(world.now, echo);
     engine.disconnected();
     world.turn(caller);

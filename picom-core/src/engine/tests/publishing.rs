@@ -56,7 +56,7 @@ fn a_refusal_between_the_echo_and_the_settlement_counts() {
         let engine = &mut world.nodes[caller].engine;
         for barrier in barriers.into_iter().filter(|subject| subject.starts_with("_INBOX")) {
             let mut echo = no_responder(barrier);
-            echo.no_responder = false;
+            echo.status = None;
             engine.receive(world.now, echo);
         }
         for _ in 0..turns {

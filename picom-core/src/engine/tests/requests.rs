@@ -179,7 +179,7 @@ fn strange_messages_to_the_inbox_find_nothing() {
                 subject: subject.into(),
                 reply: None,
                 call: None,
-                no_responder: true,
+                status: Some(503),
                 payload: "\u{0}".into(),
             },
         );

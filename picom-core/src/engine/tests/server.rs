@@ -123,7 +123,7 @@ fn delivery(route: Route, message: &Outbound) -> Delivery {
             Headers::Call(mark) => Some(mark.clone()),
             _ => None,
         },
-        no_responder: false,
+        status: None,
         payload: message.payload.clone(),
     })
 }
@@ -134,7 +134,7 @@ pub(super) fn no_responder(reply: Subject) -> Inbound {
         subject: reply,
         reply: None,
         call: None,
-        no_responder: true,
+        status: Some(503),
         payload: Bytes::new(),
     }
 }

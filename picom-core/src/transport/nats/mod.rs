@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::header::HeaderName;
 use async_nats::message::OutboundMessage;
-use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures_util::task::AtomicWaker;
 use futures_util::{SinkExt, StreamExt};
 
@@ -288,7 +288,7 @@ fn inbound(route: Route, message: Message) -> Inbound {
         subject: message.subject,
         reply: message.reply,
         call,
-        no_responder: message.status == Some(StatusCode::NO_RESPONDERS),
+        status: message.status.map(|status| status.as_u16()),
         payload: message.payload,
     }
 }
