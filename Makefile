@@ -50,8 +50,12 @@ demo: $(VENV)/.installed node ## Set up, and show Node and Rust calling each oth
 # --- Tests ----------------------------------------------------------------------------------
 
 .PHONY: test
-test: setup lint test-rust test-node test-conformance test-readme ## Set up and run every test
+test: begin-steps setup lint test-rust test-node test-conformance test-readme ## Set up and run every test
 	@scripts/step --summary
+
+.PHONY: begin-steps
+begin-steps:
+	@scripts/step --begin
 
 .PHONY: lint
 lint:
@@ -61,7 +65,7 @@ lint:
 
 .PHONY: test-rust
 test-rust: $(VENV)/.installed
-	$(STEP) "Rust tests" cargo test --workspace --quiet
+	$(STEP) "Rust tests" cargo test --workspace --quiet -- --show-output
 
 .PHONY: test-node
 test-node: $(VENV)/.installed $(NODE_DIR)/node_modules/.installed node

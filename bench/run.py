@@ -19,7 +19,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NODE = ["node", str(ROOT / "bench/node/peer.js")]
-RUST = [str(ROOT / "target/release/picom-bench")]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+RUST = [str(TARGET / "release/picom-bench")]
 
 # name: (command, the peer that its ratios are to)
 PEERS = {

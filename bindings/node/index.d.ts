@@ -96,7 +96,7 @@ declare namespace Picom {
 		servers?: string | string[];
 		/** How long a request may take in all. Default 30000; 0: no limit. */
 		timeout?: number;
-		/** How long a silent peer counts as alive. Default 30000, at least 1000. */
+		/** How long a silent peer counts as alive. Default 30000; below 1000 it is seconds. */
 		ttl?: number;
 		/** How often a call that certainly did not run is tried again. Default 3. */
 		retries?: number;

@@ -2,7 +2,7 @@
 
 const EventEmitter = require('node:events');
 const { inspect, types } = require('node:util');
-const { PicomError, fromCore, invalidName, invalidOption } = require('./lib/errors');
+const { PicomError, invalidName, invalidOption } = require('./lib/errors');
 const { roots } = require('./lib/methods');
 const { Session, currentCall } = require('./lib/session');
 
@@ -77,7 +77,7 @@ Picom.prototype.request = function request(target, message, options) {
 		}
 		return this[SESSION].request(checkTarget(target), message, timeout, signal);
 	} catch (error) {
-		return Promise.reject(typed(error));
+		return Promise.reject(error);
 	}
 };
 
@@ -102,31 +102,10 @@ function handled(start) {
 	try {
 		promise = start();
 	} catch (error) {
-		promise = Promise.reject(typed(error));
+		promise = Promise.reject(error);
 	}
 	promise.catch(noop);
 	return promise;
-}
-
-// JSON.stringify says in a TypeError what it cannot write.
-function typed(error) {
-	if (error instanceof PicomError) {
-		return error;
-	}
-	return fromCore({
-		name: 'INVALID_MESSAGE',
-		number: 1010,
-		message: `The message cannot be written as JSON: ${textOf(error)}`
-	}, { cause: error });
-}
-
-// A message's toJSON may throw anything at all.
-function textOf(thrown) {
-	try {
-		return String(thrown?.message ?? thrown);
-	} catch {
-		return 'what its toJSON threw has no text';
-	}
 }
 
 function checkTarget(target) {

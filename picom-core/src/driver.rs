@@ -23,6 +23,8 @@ const MESSAGES_PER_TURN: usize = 2048;
 /// Submissions taken in one turn: a burst of one instance must not make the others on this
 /// thread miss their deadlines.
 const SUBMISSIONS_PER_TURN: usize = 2048;
+/// While messages come without end, events have their turn this often.
+const TURNS_OF_A_FLOOD: u32 = 8;
 /// How often the connection is looked at while something depends on it: a transport's events
 /// can be lost.
 const CONNECTION_CHECK: Duration = Duration::from_millis(50);
@@ -42,6 +44,7 @@ pub(crate) struct Driver {
     methods: Vec<Target>,
     submissions: VecDeque<Submission>,
     host_events: Vec<HostEvent>,
+    turns: u32,
     sleep: Option<Pin<Box<Sleep>>>,
     sleeping_until: Option<Instant>,
 }
@@ -64,6 +67,7 @@ impl Driver {
             methods: Vec::new(),
             submissions: VecDeque::new(),
             host_events: Vec::new(),
+            turns: 0,
             sleep: None,
             sleeping_until: None,
         }
@@ -226,7 +230,9 @@ impl Future for Driver {
         driver.shared.waker.register(cx.waker());
         let now = Instant::now();
         let more = driver.take_messages(cx, now);
-        if !more {
+        // A flood must not keep them waiting for ever.
+        driver.turns = driver.turns.wrapping_add(1);
+        if !more || driver.turns.is_multiple_of(TURNS_OF_A_FLOOD) {
             driver.take_events(cx);
             driver.engine.settle_proven();
         }

@@ -32,6 +32,9 @@ impl HostEvent {
     fn size(&self) -> usize {
         match self {
             HostEvent::Settled(_, Ok(Some(json))) => json.len(),
+            HostEvent::Settled(_, Err(error)) | HostEvent::Notice(Notice::Failed(error)) => {
+                error.message().len() + error.details().map_or(0, |details| details.get().len())
+            }
             HostEvent::Call(call) => call.body.len(),
             _ => 0,
         }
@@ -103,7 +106,7 @@ impl HostBatch<'_, '_> {
         self.batch.push(Submission::Connect(Completer::Host(id)));
     }
 
-    /// Exposes the host's methods, whose names have been checked.
+    /// Exposes the host's methods. Names that cannot be addressed are never called.
     pub fn expose(&mut self, id: u32, names: Vec<String>) {
         self.batch.push(Submission::Expose(Exposure::Host(names), Completer::Host(id)));
     }

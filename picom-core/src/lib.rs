@@ -43,6 +43,7 @@ mod context;
 mod driver;
 mod methods;
 mod picom;
+mod process;
 mod runtime;
 mod submit;
 

@@ -25,7 +25,7 @@ use crate::transport::memory::MemoryTransport;
 use crate::transport::nats::{self, NatsTransport};
 use crate::transport::Transport;
 use crate::wire::envelope::{self, Payload};
-use crate::{name, runtime};
+use crate::{name, process, runtime};
 
 /// One instance of a service, or a caller. Clones are the same instance; when the last one is
 /// dropped, the instance closes in the background.
@@ -70,6 +70,14 @@ impl Picom {
         options.validate()?;
         if !name.is_empty() {
             name::check_service(&name, &options.inbox_prefix)?;
+            if options.inbox_prefix.starts_with(&format!("{name}.")) {
+                let text = format!(
+                    "Option inboxPrefix {} lies under the service's own name: replies would \
+                     arrive as its calls",
+                    options.inbox_prefix
+                );
+                return Err(Error::new(ErrorKind::InvalidOption, text));
+            }
         }
         Ok(Picom {
             inner: Arc::new(Inner {
@@ -79,7 +87,7 @@ impl Picom {
                 host,
                 notices: broadcast::channel(64).0,
                 started: OnceCell::new(),
-                generation: runtime::process_generation(),
+                generation: process::generation(),
             }),
         })
     }
@@ -173,7 +181,13 @@ impl Picom {
             key: Some(key),
         };
         shared.submit(Submission::Request(Instant::now(), call));
-        Ok(Replying { receiver, key, shared: shared.clone(), settled: false })
+        Ok(Replying {
+            receiver,
+            key,
+            generation: self.inner.generation,
+            shared: shared.clone(),
+            settled: false,
+        })
     }
 
     /// Calls `target` without an answer: one instance runs it. Completes when the server has
@@ -200,9 +214,6 @@ impl Picom {
     /// # Errors
     /// `FORKED`.
     pub async fn close(&self) -> Result<()> {
-        if self.inner.started.get().is_none() {
-            self.shared()?;
-        }
         let from = Context::current()
             .filter(|context| Arc::ptr_eq(&context.shared, &self.inner.shared))
             .map(|context| context.call);
@@ -276,7 +287,7 @@ impl Picom {
     /// The way to the engine, which is started where it was not.
     fn shared(&self) -> Result<&Arc<Shared>> {
         let inner = &self.inner;
-        if inner.generation != runtime::process_generation() {
+        if inner.generation != process::generation() {
             let text = "This Picom was made before a fork: make a new one in this process";
             return Err(Error::new(ErrorKind::Forked, text));
         }
@@ -315,7 +326,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.started.get().is_some() && self.generation == runtime::process_generation() {
+        if self.started.get().is_some() && self.generation == process::generation() {
             self.shared.submit(Submission::Close(None, Completer::Nobody));
         }
     }
@@ -325,6 +336,7 @@ impl Drop for Inner {
 pub struct Replying {
     receiver: oneshot::Receiver<Result<Payload>>,
     key: u64,
+    generation: u64,
     shared: Arc<Shared>,
     settled: bool,
 }
@@ -341,7 +353,8 @@ impl Future for Replying {
 
 impl Drop for Replying {
     fn drop(&mut self) {
-        if !self.settled && self.receiver.try_recv().is_err() {
+        let here = self.generation == process::generation();
+        if here && !self.settled && self.receiver.try_recv().is_err() {
             self.shared.submit(Submission::Cancel(self.key));
         }
     }

@@ -4,16 +4,14 @@
 //! A thread does not survive a fork, so the runtime belongs to the process that started it: a
 //! child that uses picom starts its own, and leaves the inherited one alone.
 
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::thread;
 
-use once_cell::sync::{Lazy, OnceCell};
+use once_cell::sync::OnceCell;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, ErrorKind, Result};
-
-/// How often this process was forked off, counted from the first use of picom.
-static FORKS: AtomicU64 = AtomicU64::new(0);
+use crate::process;
 
 struct Generation {
     forks: u64,
@@ -23,31 +21,8 @@ struct Generation {
 
 static CURRENT: AtomicPtr<Generation> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Which process this is, as a number that changes with each fork. Cheaper than a process id,
-/// which is a system call.
-pub(crate) fn process_generation() -> u64 {
-    static WATCH: Lazy<()> = Lazy::new(watch_forks);
-    Lazy::force(&WATCH);
-    FORKS.load(Ordering::Relaxed)
-}
-
-#[cfg(unix)]
-fn watch_forks() {
-    extern "C" fn forked() {
-        FORKS.fetch_add(1, Ordering::Relaxed);
-    }
-    // SAFETY: `forked` only adds to an atomic number, which is allowed in a forked child, and it
-    // stays valid for the life of the process, since a library with threads is never unloaded.
-    unsafe {
-        libc::pthread_atfork(None, None, Some(forked));
-    }
-}
-
-#[cfg(not(unix))]
-fn watch_forks() {}
-
 fn current() -> &'static Generation {
-    let forks = process_generation();
+    let forks = process::generation();
     loop {
         let present = CURRENT.load(Ordering::Acquire);
         // SAFETY: the pointer is null or came from `Box::into_raw` below, and is never freed.

@@ -26,7 +26,6 @@ pub(crate) enum Completer {
 /// Something for the engine to do.
 pub(crate) enum Submission {
     Connect(Completer),
-    /// Methods of this process, or `None` for those of the host, by name.
     Expose(Exposure, Completer),
     Request(Instant, RequestCall<Completer>),
     Publish(Instant, PublishCall<Completer>),

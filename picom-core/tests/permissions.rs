@@ -141,6 +141,32 @@ async fn a_refused_target_is_typed_every_time() {
     }
 }
 
+/// More refusals than async-nats keeps events for: none may be lost, or the publish would pass
+/// for one that the server has taken.
+#[tokio::test]
+async fn many_refused_targets_at_once_are_typed_each() {
+    let server = permitting("publish: { allow: [\"_INBOX.>\", \"svc.>\"] }, subscribe: \">\"");
+    let caller = Picom::new("", user(&server, "u")).unwrap();
+    caller.connect().await.unwrap();
+    let publishes = (0..1000).map(|n| {
+        let caller = caller.clone();
+        async move {
+            let allowed = n % 10 == 0;
+            let target = if allowed { format!("svc.m{n}") } else { format!("no{n}.m") };
+            (allowed, caller.publish(&target, &n).await)
+        }
+    });
+    for (allowed, result) in soon(futures_util::future::join_all(publishes)).await {
+        match result {
+            Ok(()) => assert!(allowed),
+            Err(error) => {
+                assert!(!allowed);
+                assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_refused_service_subject_is_typed() {
     let server = permitting("subscribe: { allow: [\"_INBOX.>\"] }");

@@ -65,7 +65,7 @@ def run(command, cwd=ROOT):
 
 
 def rust(name):
-    return str(ROOT / "target/release" / name)
+    return str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / name)
 
 
 def test_the_blocks_of_the_readme_are_the_files():

@@ -46,7 +46,8 @@ function names(source) {
 	for (let at = source; at && !isRoot(at, source); at = Object.getPrototypeOf(at)) {
 		for (const name of Object.getOwnPropertyNames(at)) {
 			try {
-				if (find(source, name)) {
+				// No subject can carry a name with half of a character.
+				if (name.isWellFormed() && find(source, name)) {
 					found.add(name);
 				}
 			} catch {

@@ -12,7 +12,8 @@ const methods = require('./methods');
 const WIDTH = 4;
 const SUBMIT = {
 	REQUEST: 0, REQUEST_WITH_SIGNAL: 1, PUBLISH: 2, RETURNED: 3, RETURNED_NOTHING: 4,
-	FAILED: 5, NOT_FOUND: 6, CANCEL: 7, CONNECT: 8, EXPOSE: 9, CLOSE: 10, MALFORMED: 11
+	FAILED: 5, NOT_FOUND: 6, CANCEL: 7, CONNECT: 8, EXPOSE: 9, CLOSE: 10, MALFORMED: 11,
+	EXPIRED: 12
 };
 const EVENT = {
 	SETTLED: 0, SETTLED_NOTHING: 1, SETTLED_ERROR: 2, CALL: 3, CALL_BY_NAME: 4,
@@ -87,17 +88,18 @@ class Session {
 
 		this.sources = [];
 		this.names = [];
+		this.drained = 0;
 		this.closed = false;
 	}
 
 	request(target, message, timeout, signal) {
-		const json = JSON.stringify(message);
+		const json = write(message);
 		const place = this.target(target);
 		if (signal === undefined) {
 			const id = this.begin();
 			const promise = this.promise(id);
 			this.put(SUBMIT.REQUEST, id, place, timeout);
-			this.line(json === undefined ? '' : json);
+			this.line(json);
 			return promise;
 		}
 		if (signal.aborted) {
@@ -106,7 +108,7 @@ class Session {
 		const id = this.begin();
 		const promise = this.promise(id);
 		this.put(SUBMIT.REQUEST_WITH_SIGNAL, id, place, timeout);
-		this.line(json === undefined ? '' : json);
+		this.line(json);
 		const abort = () => this.put(SUBMIT.CANCEL, id, 0, 0);
 		signal.addEventListener('abort', abort, { once: true });
 		this.signals.set(id, { signal, abort });
@@ -114,12 +116,12 @@ class Session {
 	}
 
 	publish(target, message) {
-		const json = JSON.stringify(message);
+		const json = write(message);
 		const place = this.target(target);
 		const id = this.begin();
 		const promise = this.promise(id);
 		this.put(SUBMIT.PUBLISH, id, place, 0);
-		this.line(json === undefined ? '' : json);
+		this.line(json);
 		return promise;
 	}
 
@@ -251,6 +253,7 @@ class Session {
 
 	drain() {
 		const json = this.native.drain(incoming);
+		this.drained = Date.now();
 		const texts = json === null ? NO_TEXTS : JSON.parse(json);
 		const count = incoming[0];
 		if (incoming[1] !== 0) {
@@ -336,6 +339,12 @@ class Session {
 				source = this.sources[at];
 				handler = methods.find(source, name);
 			}
+			// What ran before it in this batch may have taken its time: nobody waits any longer.
+			const deadline = left < 0 ? undefined : this.drained + left;
+			if (deadline !== undefined && Date.now() > deadline) {
+				this.put(SUBMIT.EXPIRED, low, high, 0);
+				return;
+			}
 			if (handler === undefined) {
 				this.put(SUBMIT.NOT_FOUND, low, high, 0);
 				this.line(JSON.stringify(name));
@@ -345,7 +354,7 @@ class Session {
 				this.put(SUBMIT.MALFORMED, low, high, 0);
 				return;
 			}
-			current = { session: this, low, high, left, method: name };
+			current = { session: this, low, high, deadline, method: name };
 			const result = handler.call(source, message);
 			current = null;
 			if (isThenable(result)) {
@@ -403,6 +412,26 @@ class Session {
 	}
 }
 
+// A message as JSON text, or no text for no message. JSON.stringify says in a TypeError what it
+// cannot write, and a message's toJSON may throw anything at all.
+function write(message) {
+	try {
+		return JSON.stringify(message) ?? '';
+	} catch (cause) {
+		let why = 'what its toJSON threw has no text';
+		try {
+			why = String(cause?.message ?? cause);
+		} catch {
+			// That is the text, then.
+		}
+		throw fromCore({
+			name: 'INVALID_MESSAGE',
+			number: 1010,
+			message: `The message cannot be written as JSON: ${why}`
+		}, { cause });
+	}
+}
+
 function isThenable(value) {
 	return value !== null && (typeof value === 'object' || typeof value === 'function') &&
 		typeof value.then === 'function';
@@ -421,11 +450,11 @@ function currentCall() {
 	if (current === null) {
 		return undefined;
 	}
-	const { session, low, left, method } = current;
+	const { session, low, deadline, method } = current;
 	return {
 		id: session.native.callId(low) ?? undefined,
 		method,
-		deadline: left < 0 ? undefined : Date.now() + left
+		deadline
 	};
 }
 

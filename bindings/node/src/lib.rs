@@ -123,13 +123,12 @@ impl Native {
         drained.put_all(&mut self.events, &mut self.marks, &mut expired);
         drained.finish(more);
         if !expired.is_empty() {
-            self.picom
-                .submit(|batch| {
-                    for call in expired {
-                        batch.reply(call, picom::engine::Outcome::Expired);
-                    }
-                })
-                .map_err(thrown)?;
+            // It fails only where nothing can be submitted; the events in hand are not to be lost.
+            let _ = self.picom.submit(|batch| {
+                for call in expired {
+                    batch.reply(call, picom::engine::Outcome::Expired);
+                }
+            });
         }
         if self.text.is_empty() {
             return Ok(None);

@@ -43,6 +43,8 @@ mod submission {
     pub(super) const CLOSE: i32 = 10;
     /// call; no text.
     pub(super) const MALFORMED: i32 = 11;
+    /// call; no text.
+    pub(super) const EXPIRED: i32 = 12;
 }
 
 /// To JavaScript.
@@ -147,6 +149,7 @@ impl Submissions<'_> {
             submission::RETURNED => Outcome::Returned(Some(self.lines.next())),
             submission::RETURNED_NOTHING => Outcome::Returned(None),
             submission::MALFORMED => Outcome::Malformed,
+            submission::EXPIRED => Outcome::Expired,
             submission::NOT_FOUND => {
                 let name = serde_json::from_slice(&self.lines.next()).unwrap_or_default();
                 Outcome::NotFound(name)

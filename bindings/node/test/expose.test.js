@@ -7,6 +7,14 @@ const { Picom, connectRaw, newBus, open, pair, promised, rejects, startServer } 
 
 const notFound = (promise) => rejects(promise, 'PICOM_METHOD_NOT_FOUND', /^Method not found "/);
 
+test('a name that no subject can carry does not move the others', async (t) => {
+	const service = open(t, 'svc', { servers: newBus() });
+	await service.expose({ '\ud800': () => 'nobody', add: () => 'add' });
+	await service.expose({ sub: () => 'sub' });
+	assert.equal(await service.request('svc.sub'), 'sub');
+	assert.equal(await service.request('svc.add'), 'add');
+});
+
 test('own functions and those of the class chain are exposed', async (t) => {
 	class Base {
 		base() { return `base of ${this.name}`; }

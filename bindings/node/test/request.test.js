@@ -84,6 +84,26 @@ test('expired work is dropped before its handler runs', async (t) => {
 	assert.equal(ran, 1);
 });
 
+test('expired work is dropped in the middle of a batch too', async (t) => {
+	const server = await startServer(t);
+	const raw = await connectRaw(t, server);
+	const ran = [];
+	await pair(t, {
+		work: (n) => {
+			ran.push(n);
+			const end = performance.now() + 300;
+			while (performance.now() < end);
+		}
+	}, { servers: server.url });
+	for (const n of [1, 2, 3]) {
+		raw.publish('svc.work', String(n), { reply: '_INBOX.none', headers: `Picom-Call: raw.${n} 200` });
+	}
+	await raw.flush();
+	await raw.request('svc.work', '4');
+	assert.equal(ran.at(-1), 4);
+	assert.ok(!ran.includes(3), `ran ${ran}`);
+});
+
 test('an AbortSignal that is aborted already sends nothing', async (t) => {
 	let ran = 0;
 	const { caller } = await pair(t, { work: () => { ran++; } });

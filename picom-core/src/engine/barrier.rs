@@ -15,6 +15,9 @@ use super::slots::SlotId;
 use super::Engine;
 use crate::wire::message::{Headers, Outbound};
 
+/// Different subjects of publishes that no barrier has proven yet.
+const MOST_UNPROVEN: usize = 64;
+
 /// What waits for a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cover {
@@ -38,6 +41,7 @@ impl<C> Engine<C> {
         }
         let covers = std::mem::take(&mut self.uncovered);
         let id = self.slots.insert(Work::Barrier(Barrier { covers }));
+        self.barriers_out += 1;
         self.scratch.reserve(self.settings.inbox.len() + 20);
         self.scratch.put_slice(self.settings.inbox.as_bytes());
         let _ = write!(self.scratch, ".{:x}", id.token());
@@ -64,6 +68,7 @@ impl<C> Engine<C> {
         self.out.again |= !echoed.is_empty();
         for id in std::mem::replace(&mut self.proven, echoed) {
             let Some(Work::Barrier(barrier)) = self.slots.remove(id) else { continue };
+            self.barriers_out -= 1;
             for cover in barrier.covers {
                 match cover {
                     Cover::Slot(id) => self.settle(id, Ok(None)),
@@ -72,12 +77,31 @@ impl<C> Engine<C> {
                 }
             }
         }
+        if self.barriers_out == 0 && self.uncovered.is_empty() {
+            self.unproven.clear();
+        }
+    }
+
+    /// Whether a publish may go out now. Its only sign of failure is the server's refusal, and a
+    /// transport may lose refusals that come in a heap; so no more subjects may be refused at once
+    /// than it is sure to report.
+    pub(super) fn may_prove(&mut self, id: SlotId) -> bool {
+        let Some(Work::Publish { target, .. }) = self.slots.get(id) else { return true };
+        if self.unproven.contains(target) {
+            return true;
+        }
+        let room = self.unproven.len() < MOST_UNPROVEN;
+        if room {
+            self.unproven.insert(target.clone());
+        }
+        room
     }
 
     /// The connection was lost: publishes settle by themselves, exposures wait for the next
     /// connection, and closing has no server to wait for.
     pub(super) fn barrier_lost(&mut self, id: SlotId) {
         let Some(Work::Barrier(barrier)) = self.slots.remove(id) else { return };
+        self.barriers_out -= 1;
         self.covers_lost(barrier.covers);
     }
 

@@ -247,9 +247,11 @@ impl<C> Engine<C> {
                 let text = format!("The server answered with status {status} and no reply");
                 self.settle(id, Err(Error::new(ErrorKind::BadResponse, text)));
             }
-            Some(Work::Request(_)) => {
-                self.settle(id, envelope::parse_reply(&message.payload));
-            }
+            Some(Work::Request(_)) => match envelope::parse_reply(&message.payload) {
+                // An instance that was about to go: another may be there.
+                Err(error) if error.kind() == ErrorKind::NoResponder => self.not_taken(now, id),
+                result => self.settle(id, result),
+            },
             Some(Work::Barrier(_)) => self.echo(id),
             // Settled before, or never ours: a late reply finds nothing.
             _ => {}

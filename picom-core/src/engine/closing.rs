@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::barrier::Cover;
+use super::caller::Work;
 use super::responder::{CallId, Outcome};
 use super::{Engine, Subscription};
 use crate::error::{Error, ErrorKind};
@@ -105,16 +106,23 @@ impl<C> Engine<C> {
 
     /// Moves on where the present stage is over.
     pub(super) fn advance_closing(&mut self) {
-        let Phase::Draining { stage, .. } = &mut self.phase else { return };
+        let Phase::Draining { stage, .. } = &self.phase else { return };
         let sent = self.queued_replies == 0;
         let over = match *stage {
             Stage::Leaving | Stage::Flushing => false,
-            Stage::Finishing => sent && self.responder.active.awaited() == 0,
+            // What was published may still leave, also with a first connection that is to come.
+            Stage::Finishing => {
+                let may_leave = self.link.connected || !self.link.ever_connected;
+                sent && self.responder.active.awaited() == 0
+                    && !(may_leave && self.waits_to_publish())
+            }
             // Whoever waits for the replies has been told of a lost connection.
             Stage::Parting => !self.link.connected || sent && self.responder.active.is_empty(),
         };
         if over {
-            *stage = Stage::Flushing;
+            if let Phase::Draining { stage, .. } = &mut self.phase {
+                *stage = Stage::Flushing;
+            }
             if self.hears_echoes() {
                 self.uncovered.push(Cover::Flushed);
             } else if self.link.connected {
@@ -123,6 +131,11 @@ impl<C> Engine<C> {
                 self.finish_closing();
             }
         }
+    }
+
+    fn waits_to_publish(&self) -> bool {
+        let waits = |work: &Work<C>| matches!(work, Work::Publish { .. }) && !work.is_handed_over();
+        !self.slots.find(waits).is_empty()
     }
 
     pub(super) fn tick_closing(&mut self, now: Instant) {

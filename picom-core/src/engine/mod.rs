@@ -18,7 +18,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use async_nats::Subject;
@@ -142,6 +142,8 @@ pub struct Engine<C> {
     uncovered: Vec<Cover>,
     echoed: Vec<SlotId>,
     proven: Vec<SlotId>,
+    unproven: BTreeSet<Subject>,
+    barriers_out: usize,
     responder: Responder,
     phase: Phase<C>,
     scratch: BytesMut,
@@ -178,6 +180,8 @@ impl<C> Engine<C> {
             uncovered: Vec::new(),
             echoed: Vec::new(),
             proven: Vec::new(),
+            unproven: BTreeSet::new(),
+            barriers_out: 0,
             responder: Responder::default(),
             phase: Phase::Open,
             scratch: BytesMut::new(),
@@ -217,6 +221,7 @@ impl<C> Engine<C> {
         self.out.notices.push(Notice::Disconnected);
         self.echoed.clear();
         self.proven.clear();
+        self.unproven.clear();
         for id in self.slots.find(Work::is_handed_over) {
             match self.slots.get(id) {
                 Some(Work::Barrier(_)) => self.barrier_lost(id),
@@ -303,6 +308,12 @@ impl<C> Engine<C> {
     /// The next message to hand to the transport, which has to be connected and to take it.
     pub fn next_send(&mut self, now: Instant) -> Option<Outbound> {
         while let Some(pending) = self.queue.pop_front() {
+            if let Pending::Publish(id) = pending {
+                if !self.may_prove(id) {
+                    self.queue.push_front(pending);
+                    return self.next_barrier();
+                }
+            }
             let message = match pending {
                 Pending::Request(id) => self.hand_over_request(now, id),
                 Pending::Publish(id) => self.hand_over_publish(id),
@@ -333,12 +344,7 @@ impl<C> Engine<C> {
         self.queue.push_back(pending);
     }
 
-    /// Whether [`Engine::next_send`] has anything to give.
-    pub fn wants_to_send(&self) -> bool {
-        !self.queue.is_empty() || !self.uncovered.is_empty()
-    }
-
-    /// Whether anything that was handed over has not settled.
+    /// Whether anything has not settled, and so may depend on the connection.
     pub fn awaits_connection(&self) -> bool {
         self.slots.len() > 0
     }

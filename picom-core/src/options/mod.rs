@@ -11,7 +11,7 @@ use crate::name;
 
 pub use tls::{Pem, TlsOptions};
 
-/// How many calls may be in flight in one `Picom`, in each direction.
+/// How many calls of its own one `Picom` may have in flight.
 pub const MAX_IN_FLIGHT: usize = 65_536;
 
 /// The longest duration that an option takes: a week less than 25 days, the limit of a 32-bit

@@ -14,12 +14,16 @@ use once_cell::sync::Lazy;
 
 use super::{Event, Transport};
 use crate::engine::Subscription;
+use crate::process;
 use crate::wire::message::{Headers, Inbound, Outbound, Route, NO_RESPONDER};
 
 /// As a nats-server's default.
 const MAX_PAYLOAD: usize = 1024 * 1024;
 
-static BUSES: Lazy<Mutex<HashMap<String, Weak<Bus>>>> = Lazy::new(Mutex::default);
+/// By process as well as by name: a forked child has none of its parent's participants.
+static BUSES: Lazy<Mutex<Buses>> = Lazy::new(Mutex::default);
+
+type Buses = HashMap<(u64, String), Weak<Bus>>;
 
 #[derive(Default)]
 struct Bus {
@@ -63,9 +67,10 @@ impl MemoryTransport {
     pub fn join(name: &str) -> MemoryTransport {
         let mut buses = lock(&BUSES);
         buses.retain(|_, bus| bus.strong_count() > 0);
-        let bus = buses.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+        let key = (process::generation(), name.to_owned());
+        let bus = buses.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             let bus = Arc::new(Bus::default());
-            buses.insert(name.to_owned(), Arc::downgrade(&bus));
+            buses.insert(key, Arc::downgrade(&bus));
             bus
         });
         MemoryTransport { bus, mailbox: Arc::default(), announced: false }

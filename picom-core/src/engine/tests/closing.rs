@@ -160,17 +160,39 @@ fn everything_that_is_pending_settles() {
 fn an_instance_that_never_connected_closes_at_once() {
     let mut world = World::new();
     let service = world.add(settings("svc", "s"));
-    let waiting = [
-        world.request(service, "svc.m", "1"),
-        world.publish(service, "svc.m", "1"),
-        world.expose(service, &["m"]),
-    ];
+    let waiting = [world.request(service, "svc.m", "1"), world.expose(service, &["m"])];
     let closed = world.close(service, None);
     assert_eq!(world.ok(closed), None);
     for id in waiting {
         world.err(id, ErrorKind::Closed);
     }
     world.assert_idle(service);
+}
+
+#[test]
+fn what_was_published_before_the_first_connection_leaves_before_closing() {
+    let mut world = World::new();
+    let caller = world.add(settings("", "c"));
+    let published = world.publish(caller, "svc.m", "1");
+    let closed = world.close(caller, None);
+    world.run(ms(1_000));
+    assert!(world.is_open(published) && world.is_open(closed));
+    world.connect(caller);
+    world.run(ms(20));
+    assert_eq!(world.ok(published), None);
+    assert_eq!(world.ok(closed), None);
+    world.assert_idle(caller);
+}
+
+#[test]
+fn what_was_published_waits_for_a_first_connection_until_close_timeout() {
+    let mut world = World::new();
+    let caller = world.add(settings("", "c"));
+    let published = world.publish(caller, "svc.m", "1");
+    let closed = world.close(caller, None);
+    world.run(ms(5_050));
+    world.err(published, ErrorKind::Closed);
+    assert_eq!(world.ok(closed), None);
 }
 
 #[test]
