@@ -3,14 +3,23 @@ const Picom = require('picom');
 
 async function main() {
 	const servers = 'memory://example';
-	const math = new Picom('math', { servers });
-	await math.expose({ add: ({ a, b }) => a + b });
+	const orders = new Picom('orders', { servers });
+	await orders.expose({
+		create({ item, count }) {
+			if (item !== 'apple') {
+				throw new Error(`We do not sell ${item}`);
+			}
+			return { item, count, total: count * 0.5 };
+		}
+	});
 
-	const caller = new Picom('caller', { servers });
-	console.log('1 + 2 =', await caller.request('math.add', { a: 1, b: 2 }));
+	const shop = new Picom('shop', { servers });
+	console.log('ordered', await shop.request('orders.create', { item: 'apple', count: 3 }));
+	await shop.request('orders.create', { item: 'plum', count: 1 })
+		.catch((error) => console.log('refused:', error.message, error.code));
 
-	await caller.close();
-	await math.close();
+	await shop.close();
+	await orders.close();
 }
 
 main();

@@ -112,4 +112,8 @@ def test_rust_service_with_a_caller_in_node(server, project):
 
 
 def test_one_process_without_a_server(project):
-    assert run(["node", "one-process.js"], project) == "1 + 2 = 3\n"
+    out = run(["node", "one-process.js"], project)
+    assert out == (
+        "ordered { item: 'apple', count: 3, total: 1.5 }\n"
+        "refused: We do not sell plum PICOM_HANDLER_FAILED\n"
+    )
