@@ -40,4 +40,13 @@ function fromThrown(thrown) {
 const invalidOption = (message) => fromCore({ name: 'INVALID_OPTION', number: 1007, message });
 const invalidName = (message) => fromCore({ name: 'INVALID_NAME', number: 1006, message });
 
-module.exports = { PicomError, fromCore, fromThrown, invalidName, invalidOption };
+// A call that its caller gave up: an AbortError, as of the platform's own functions.
+function cancelled(target, reason, core) {
+	const message = core ? core.message : `Request ${target} was cancelled by the caller`;
+	const error = new PicomError('PICOM_CANCELLED', message, { cause: reason });
+	error.name = 'AbortError';
+	error.status = 499;
+	return error;
+}
+
+module.exports = { PicomError, cancelled, fromCore, fromThrown, invalidName, invalidOption };

@@ -5,20 +5,10 @@
 // the network, are what makes a client slow.
 
 const Native = require('./native');
-const { PicomError, fromCore, fromThrown } = require('./errors');
+const { cancelled, fromCore, fromThrown } = require('./errors');
+const { letSleep, stayAwake } = require('./keep-alive');
 const methods = require('./methods');
-
-// Records of four numbers. src/records.rs says what each holds.
-const WIDTH = 4;
-const SUBMIT = {
-	REQUEST: 0, REQUEST_WITH_SIGNAL: 1, PUBLISH: 2, RETURNED: 3, RETURNED_NOTHING: 4,
-	FAILED: 5, NOT_FOUND: 6, CANCEL: 7, CONNECT: 8, EXPOSE: 9, CLOSE: 10, MALFORMED: 11,
-	EXPIRED: 12
-};
-const EVENT = {
-	SETTLED: 0, SETTLED_NOTHING: 1, SETTLED_ERROR: 2, CALL: 3, CALL_BY_NAME: 4,
-	CONNECTED: 5, RECONNECTED: 6, DISCONNECTED: 7, FAILED: 8, CALL_MALFORMED: 9
-};
+const { EVENT, SUBMIT, WIDTH } = require('./records');
 
 const BATCH = 1024;
 const BATCH_TEXT = 1 << 20;
@@ -28,29 +18,9 @@ const TARGETS = 8192;
 const HEAD = 2;
 const incoming = new Int32Array(HEAD + BATCH * WIDTH);
 const NO_TEXTS = [];
+const { setImmediate } = globalThis;
 // In place of a message that was not JSON.
 const MALFORMED = Symbol('malformed');
-
-// Sessions that something waits for: a service, or a call that has not settled. While there are
-// any, one timer keeps the loop alive.
-const awake = new Set();
-let keepAlive = null;
-const { setImmediate, setInterval } = globalThis;
-
-function stayAwake(session) {
-	awake.add(session);
-	if (keepAlive === null) {
-		keepAlive = setInterval(() => {}, 0x7fffffff);
-	} else if (awake.size === 1) {
-		keepAlive.ref();
-	}
-}
-
-function letSleep(session) {
-	if (awake.delete(session) && awake.size === 0) {
-		keepAlive.unref();
-	}
-}
 
 // The executor's functions, without a closure for each promise.
 let takenResolve;
@@ -435,14 +405,6 @@ function write(message) {
 function isThenable(value) {
 	return value !== null && (typeof value === 'object' || typeof value === 'function') &&
 		typeof value.then === 'function';
-}
-
-function cancelled(target, reason, core) {
-	const message = core ? core.message : `Request ${target} was cancelled by the caller`;
-	const error = new PicomError('PICOM_CANCELLED', message, { cause: reason });
-	error.name = 'AbortError';
-	error.status = 499;
-	return error;
 }
 
 // What the handler that runs now may know of its call; see Picom.current in index.d.ts.

@@ -1,5 +1,5 @@
 //! Calls the service of examples/node/service.js (or any other of that name).
-//!     cargo run -p picom-examples --bin caller [server]
+//! Run it with `cargo run -p picom-examples --bin caller [server]`.
 
 use picom::{ErrorKind, Options, Picom};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
 //! A service in Rust, for callers in any language.
-//!     cargo run -p picom-examples --bin service [server]
+//! Run it with `cargo run -p picom-examples --bin service [server]`.
 
 use picom::{Methods, Options, Picom};
 use serde::Deserialize;

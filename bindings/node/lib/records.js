@@ -1,0 +1,15 @@
+'use strict';
+
+// Records of four numbers. src/records.rs says what each holds.
+const WIDTH = 4;
+const SUBMIT = {
+	REQUEST: 0, REQUEST_WITH_SIGNAL: 1, PUBLISH: 2, RETURNED: 3, RETURNED_NOTHING: 4,
+	FAILED: 5, NOT_FOUND: 6, CANCEL: 7, CONNECT: 8, EXPOSE: 9, CLOSE: 10, MALFORMED: 11,
+	EXPIRED: 12
+};
+const EVENT = {
+	SETTLED: 0, SETTLED_NOTHING: 1, SETTLED_ERROR: 2, CALL: 3, CALL_BY_NAME: 4,
+	CONNECTED: 5, RECONNECTED: 6, DISCONNECTED: 7, FAILED: 8, CALL_MALFORMED: 9
+};
+
+module.exports = { EVENT, SUBMIT, WIDTH };
