@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
@@ -25,9 +25,6 @@ const MESSAGES_PER_TURN: usize = 2048;
 const SUBMISSIONS_PER_TURN: usize = 2048;
 /// While messages come without end, events have their turn this often.
 const TURNS_OF_A_FLOOD: u32 = 8;
-/// How often the connection is looked at while something depends on it: a transport's events
-/// can be lost.
-const CONNECTION_CHECK: Duration = Duration::from_millis(50);
 
 /// Where the calls of a method go.
 enum Target {
@@ -151,6 +148,7 @@ impl Driver {
                 None => break,
             }
         }
+        self.transport.poll_flush(cx);
     }
 
     fn deliver(&mut self) {
@@ -191,12 +189,7 @@ impl Driver {
     }
 
     fn set_timer(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let check = self.engine.awaits_connection().then(|| now + CONNECTION_CHECK);
-        let wake = match (self.engine.next_wake(), check) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        let Some(wake) = wake else { return };
+        let Some(wake) = self.engine.next_wake() else { return };
         // A timer that rings a little early is cheaper than one that is set anew each turn.
         let keep = self.sleeping_until.is_some_and(|until| until <= wake && until > now);
         let sleep =

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::Subject;
 use bytes::Bytes;
 
 use crate::engine::{CallId, IncomingCall, Notice, Outcome, PublishCall, RequestCall};
 use crate::error::Result;
 use crate::submit::{Batch, Completer, Exposure, Shared, Submission};
 use crate::wire::envelope::Payload;
+use crate::wire::message::Subject;
 
 /// Something for the host.
 #[derive(Debug)]

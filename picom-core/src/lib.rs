@@ -53,3 +53,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use methods::{HandlerError, Methods};
 pub use options::{Options, TlsOptions};
 pub use picom::{Picom, Replying};
+pub use wire::message::Subject;

@@ -9,14 +9,13 @@ mod records;
 
 use std::sync::Arc;
 
-use async_nats::Subject;
 use bytes::Bytes;
 use napi::bindgen_prelude::{Function, Int32ArraySlice};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsString};
 use napi_derive::napi;
 use picom::host::{HostEvent, HostQueue};
-use picom::{Options, Picom};
+use picom::{Options, Picom, Subject};
 
 use errors::thrown;
 

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::Subject;
 use bytes::Bytes;
 use picom::engine::{CallId, Method, Outcome};
 use picom::host::{HostBatch, HostEvent};
-use picom::Notice;
+use picom::{Notice, Subject};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -5,12 +5,9 @@
 //! no permission beyond those that replies need, and no subscriber to all subjects can swallow
 //! it (docs/protocol.md, "Barriers").
 
-use bytes::{BufMut, Bytes};
-use std::fmt::Write;
+use bytes::Bytes;
 
-use async_nats::Subject;
-
-use super::caller::Work;
+use super::caller::{token_text, Work};
 use super::slots::SlotId;
 use super::Engine;
 use crate::wire::message::{Headers, Outbound};
@@ -42,11 +39,8 @@ impl<C> Engine<C> {
         let covers = std::mem::take(&mut self.uncovered);
         let id = self.slots.insert(Work::Barrier(Barrier { covers }));
         self.barriers_out += 1;
-        self.scratch.reserve(self.settings.inbox.len() + 20);
-        self.scratch.put_slice(self.settings.inbox.as_bytes());
-        let _ = write!(self.scratch, ".{:x}", id.token());
         Some(Outbound {
-            subject: Subject::from_utf8(self.scratch.split().freeze()).ok()?,
+            subject: token_text(&mut self.scratch, &self.settings.inbox, id),
             reply: None,
             headers: Headers::None,
             payload: Bytes::new(),

@@ -3,8 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use async_nats::Subject;
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::barrier::{Barrier, Cover};
 use super::retry::Tries;
@@ -14,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::MAX_IN_FLIGHT;
 use crate::wire::call_mark::CallMark;
 use crate::wire::envelope;
-use crate::wire::message::{Headers, Inbound, Outbound, NO_RESPONDER};
+use crate::wire::message::{Headers, Inbound, Outbound, Subject, NO_RESPONDER};
 
 /// A request, as submitted. Its target has been checked.
 pub struct RequestCall<C> {
@@ -183,9 +182,6 @@ impl<C> Engine<C> {
     }
 
     pub(super) fn hand_over_request(&mut self, now: Instant, id: SlotId) -> Option<Outbound> {
-        let mut mark_text = String::with_capacity(40);
-        let _ = write!(mark_text, "{}.{:x}", self.settings.instance, id.token());
-        let inbox = &self.settings.inbox;
         let Some(Work::Request(request)) = self.slots.get_mut(id) else { return None };
         if request.state != State::Queued {
             return None;
@@ -193,13 +189,12 @@ impl<C> Engine<C> {
         let left = request.deadline.map(|deadline| deadline.saturating_duration_since(now));
         // The responder counts from reading the mark, so a rest of less than 1 ms is rounded up.
         let left = left.map(|left| Duration::from_millis((left.as_micros() as u64).div_ceil(1000)));
-        self.scratch.reserve(inbox.len() + 20);
-        self.scratch.put_slice(inbox.as_bytes());
-        let _ = write!(self.scratch, ".{:x}", id.token());
+        let reply = token_text(&mut self.scratch, &self.settings.inbox, id);
+        let mark = token_text(&mut self.scratch, &self.settings.instance, id);
         let message = Outbound {
             subject: request.target.clone(),
-            reply: Subject::from_utf8(self.scratch.split().freeze()).ok(),
-            headers: Headers::Call(CallMark { id: mark_text.into(), left }),
+            reply: Some(reply),
+            headers: Headers::Call(CallMark { id: mark, left }),
             payload: request.body.clone(),
         };
         request.state = State::HandedOver;
@@ -357,6 +352,20 @@ impl<C> Engine<C> {
         );
         Error::new(ErrorKind::PermissionDenied, text)
     }
+}
+
+/// `<before>.<token of the slot>`, in the block of `scratch`.
+pub(super) fn token_text(scratch: &mut BytesMut, before: &str, id: SlotId) -> Subject {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    scratch.reserve(before.len() + 17);
+    scratch.put_slice(before.as_bytes());
+    scratch.put_u8(b'.');
+    let token = id.token();
+    let digits = (64 - token.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        scratch.put_u8(DIGITS[(token >> (4 * digit)) as usize & 15]);
+    }
+    Subject::try_from(scratch.split().freeze()).unwrap_or_default()
 }
 
 pub(super) fn too_large(what: &str, size: usize, most: usize) -> Error {

@@ -21,13 +21,12 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use async_nats::Subject;
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::envelope::Payload;
-use crate::wire::message::{Inbound, Outbound, Route};
+use crate::wire::message::{Inbound, Outbound, Route, Subject};
 
 use barrier::Cover;
 use caller::Work;
@@ -38,6 +37,9 @@ use wheel::Wheel;
 
 pub use caller::{PublishCall, RequestCall};
 pub use responder::{CallId, IncomingCall, Method, MethodId, Outcome};
+
+/// Short texts and replies are written into blocks of this size.
+const SCRATCH: usize = 16 << 10;
 
 /// What an engine is told once.
 #[derive(Clone, Debug)]
@@ -184,7 +186,7 @@ impl<C> Engine<C> {
             barriers_out: 0,
             responder: Responder::default(),
             phase: Phase::Open,
-            scratch: BytesMut::new(),
+            scratch: BytesMut::with_capacity(SCRATCH),
             random: seed | 1,
             out: Outputs {
                 settled: Vec::new(),
@@ -342,11 +344,6 @@ impl<C> Engine<C> {
             });
         }
         self.queue.push_back(pending);
-    }
-
-    /// Whether anything has not settled, and so may depend on the connection.
-    pub fn awaits_connection(&self) -> bool {
-        self.slots.len() > 0
     }
 
     fn check_open(&self) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::Subject;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
@@ -13,7 +12,7 @@ use super::{Engine, Notice, Pending, Subscription};
 use crate::error::{Error, ErrorKind};
 use crate::name;
 use crate::wire::envelope::{self, Failure, Payload};
-use crate::wire::message::{Headers, Inbound, Outbound, Route};
+use crate::wire::message::{Headers, Inbound, Outbound, Route, Subject};
 
 const BAD_JSON: &str = "Bad JSON request";
 

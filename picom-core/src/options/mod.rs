@@ -1,6 +1,7 @@
 //! Every option: its default, its unit and what it may be.
 
 mod json;
+mod server;
 mod tls;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 
+pub(crate) use server::ServerAddress;
 pub use tls::{Pem, TlsOptions};
 
 /// How many calls of its own one `Picom` may have in flight.
@@ -220,7 +222,7 @@ fn check_server(server: &str) -> Result<()> {
             ));
         }
     };
-    if rest.is_empty() || server.parse::<async_nats::ServerAddr>().is_err() {
+    if rest.is_empty() || ServerAddress::parse(server).is_none() {
         return Err(invalid("servers", format!("\"{shown}\" is not an address, as host:port is")));
     }
     Ok(())

@@ -7,7 +7,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
-use async_nats::Subject;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use once_cell::sync::Lazy;
@@ -15,7 +14,7 @@ use once_cell::sync::Lazy;
 use super::{Event, Transport};
 use crate::engine::Subscription;
 use crate::process;
-use crate::wire::message::{Headers, Inbound, Outbound, Route, NO_RESPONDER};
+use crate::wire::message::{Headers, Inbound, Outbound, Route, Subject, NO_RESPONDER};
 
 /// As a nats-server's default.
 const MAX_PAYLOAD: usize = 1024 * 1024;
@@ -121,6 +120,9 @@ impl Transport for MemoryTransport {
             }
         }
     }
+
+    /// Each message is delivered when it is handed over.
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) {}
 }
 
 impl Drop for MemoryTransport {

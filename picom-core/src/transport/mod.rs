@@ -44,4 +44,7 @@ pub trait Transport: Send {
 
     /// Hands a message over, once after each [`Transport::poll_ready`] that was ready.
     fn send(&mut self, message: Outbound);
+
+    /// Sends what was handed over on its way.
+    fn poll_flush(&mut self, cx: &mut Context<'_>);
 }

@@ -3,10 +3,11 @@
 //! One header for both, because a second one costs every request another allocation on each
 //! side (docs/protocol.md, "Level 1").
 
-use std::fmt;
 use std::time::Duration;
 
-use async_nats::Subject;
+use bytes::{BufMut, BytesMut};
+
+use super::message::Subject;
 
 /// The name of the header.
 pub const CALL_HEADER: &str = "Picom-Call";
@@ -23,22 +24,33 @@ pub struct CallMark {
 impl CallMark {
     /// Reads the header's value: `<id>` or `<id> <milliseconds>`. A value of another shape is
     /// as no header at all, for a later version may say more.
-    pub fn parse(value: &str) -> Option<CallMark> {
+    pub fn parse(value: &Subject) -> Option<CallMark> {
         let mut parts = value.split(' ');
         let id = parts.next().filter(|id| !id.is_empty() && id.len() <= 128)?;
         let left = match parts.next() {
             None => None,
             Some(ms) => Some(Duration::from_millis(ms.parse::<u32>().ok()?.into())),
         };
-        Some(CallMark { id: id.into(), left })
+        Some(CallMark { id: value.slice_ref(id), left })
     }
-}
 
-impl fmt::Display for CallMark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.left {
-            None => f.write_str(&self.id),
-            Some(left) => write!(f, "{} {}", self.id, left.as_millis().min(u32::MAX.into())),
+    /// The milliseconds that are left, as far as they can be written.
+    fn milliseconds(left: Duration) -> u32 {
+        u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// How long the header's value is, in bytes.
+    pub fn len(&self) -> usize {
+        let left = self.left.map(|left| itoa::Buffer::new().format(Self::milliseconds(left)).len());
+        self.id.len() + left.map_or(0, |digits| " ".len() + digits)
+    }
+
+    /// Appends the header's value.
+    pub fn put(&self, out: &mut BytesMut) {
+        out.put_slice(self.id.as_bytes());
+        if let Some(left) = self.left {
+            out.put_u8(b' ');
+            out.put_slice(itoa::Buffer::new().format(Self::milliseconds(left)).as_bytes());
         }
     }
 }
@@ -52,17 +64,22 @@ mod tests {
         for mark in [
             CallMark { id: "a.1f".into(), left: Some(Duration::from_millis(1234)) },
             CallMark { id: "a.0".into(), left: None },
+            CallMark { id: "a.0".into(), left: Some(Duration::from_millis(u32::MAX.into())) },
         ] {
-            assert_eq!(CallMark::parse(&mark.to_string()), Some(mark));
+            let mut value = BytesMut::new();
+            mark.put(&mut value);
+            assert_eq!(value.len(), mark.len());
+            let value = Subject::try_from(value.freeze()).unwrap();
+            assert_eq!(CallMark::parse(&value), Some(mark));
         }
     }
 
     #[test]
     fn other_shapes_are_no_mark_and_more_fields_are_for_later_versions() {
         for value in ["", " 1", "a x", "a -1", "a 99999999999"] {
-            assert_eq!(CallMark::parse(value), None, "{value}");
+            assert_eq!(CallMark::parse(&value.into()), None, "{value}");
         }
-        let mark = CallMark::parse("a 5 more").unwrap();
+        let mark = CallMark::parse(&"a 5 more".into()).unwrap();
         assert_eq!(mark.left, Some(Duration::from_millis(5)));
     }
 }

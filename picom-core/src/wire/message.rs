@@ -1,10 +1,15 @@
 //! A message as the engine sees it, whatever transport brings it.
 
-use async_nats::Subject;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::call_mark::{CallMark, CALL_HEADER};
 use super::envelope::{ERROR_CODE_HEADER, ERROR_HEADER};
+
+/// A subject: text that is shared, not copied.
+pub type Subject = bytestring::ByteString;
+
+/// What each block of headers begins with.
+const HEAD: &[u8] = b"NATS/1.0\r\n";
 
 /// The headers that picom writes and reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,27 +29,44 @@ pub enum Headers {
 }
 
 impl Headers {
-    /// Hands each header's name and value to `each`, in the order in which they are written.
-    pub fn for_each(&self, mut each: impl FnMut(&'static str, String)) {
-        match self {
-            Headers::None => {}
-            Headers::Call(mark) => each(CALL_HEADER, mark.to_string()),
-            Headers::Failure { text, number } => {
-                each(ERROR_HEADER, text.clone());
-                each(ERROR_CODE_HEADER, number.to_string());
-            }
-        }
-    }
-
     /// The bytes that these headers take of a server's `max_payload`.
     pub fn wire_len(&self) -> usize {
-        let mut len = 0;
-        self.for_each(|name, value| len += name.len() + value.len() + ": \r\n".len());
-        if len == 0 {
-            0
-        } else {
-            "NATS/1.0\r\n\r\n".len() + len
+        let line = |name: &str, value: usize| name.len() + ": \r\n".len() + value;
+        let lines = match self {
+            Headers::None => return 0,
+            Headers::Call(mark) => line(CALL_HEADER, mark.len()),
+            Headers::Failure { text, number } => {
+                let digits = itoa::Buffer::new().format(*number).len();
+                line(ERROR_HEADER, text.len()) + line(ERROR_CODE_HEADER, digits)
+            }
+        };
+        HEAD.len() + lines + "\r\n".len()
+    }
+
+    /// Appends the headers as they are on the wire.
+    pub fn put(&self, out: &mut BytesMut) {
+        if *self == Headers::None {
+            return;
         }
+        out.put_slice(HEAD);
+        match self {
+            Headers::None => {}
+            Headers::Call(mark) => {
+                out.put_slice(CALL_HEADER.as_bytes());
+                out.put_slice(b": ");
+                mark.put(out);
+            }
+            Headers::Failure { text, number } => {
+                out.put_slice(ERROR_HEADER.as_bytes());
+                out.put_slice(b": ");
+                out.put_slice(text.as_bytes());
+                out.put_slice(b"\r\n");
+                out.put_slice(ERROR_CODE_HEADER.as_bytes());
+                out.put_slice(b": ");
+                out.put_slice(itoa::Buffer::new().format(*number).as_bytes());
+            }
+        }
+        out.put_slice(b"\r\n\r\n");
     }
 }
 
@@ -88,4 +110,33 @@ pub struct Inbound {
     pub status: Option<u16>,
     /// Its body.
     pub payload: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn headers_are_as_long_as_they_say() {
+        let call = |left| Headers::Call(CallMark { id: "instance.1f".into(), left });
+        for (headers, text) in [
+            (Headers::None, ""),
+            (call(None), "NATS/1.0\r\nPicom-Call: instance.1f\r\n\r\n"),
+            (
+                call(Some(Duration::from_millis(30_000))),
+                "NATS/1.0\r\nPicom-Call: instance.1f 30000\r\n\r\n",
+            ),
+            (
+                Headers::Failure { text: "no stock".into(), number: 500 },
+                "NATS/1.0\r\nNats-Service-Error: no stock\r\nNats-Service-Error-Code: 500\r\n\r\n",
+            ),
+        ] {
+            let mut out = BytesMut::new();
+            headers.put(&mut out);
+            assert_eq!(out, text);
+            assert_eq!(headers.wire_len(), text.len());
+        }
+    }
 }

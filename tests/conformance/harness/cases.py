@@ -53,14 +53,9 @@ class Case:
         return self.suits(responder) and self.needs - OF_HANDLERS <= caller.abilities
 
     def parameter(self, *agents):
-        """A test's parameter: agents and the case, by their names. What does not hold yet of
-        an agent has to fail, so that its mark goes when its cause does."""
-        pending = self.get("pending", {})
-        if isinstance(pending, dict):
-            pending = next((pending[a.name] for a in agents if a.name in pending), None)
-        marks = [pytest.mark.xfail(reason=pending, strict=True)] if pending else []
+        """A test's parameter: agents and the case, by their names."""
         name = "-".join(["-to-".join(agent.name for agent in agents), self.name])
-        return pytest.param(*agents, self, id=name, marks=marks)
+        return pytest.param(*agents, self, id=name)
 
 
 class Served(Case):

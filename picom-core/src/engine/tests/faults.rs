@@ -264,7 +264,7 @@ impl Schedule {
         let mut ran: BTreeMap<&str, u32> = BTreeMap::new();
         for node in &self.world.nodes {
             for mark in node.calls.iter().filter_map(|call| call.mark.as_ref()) {
-                *ran.entry(mark.as_str()).or_default() += 1;
+                *ran.entry(mark.as_ref()).or_default() += 1;
             }
         }
         for (mark, times) in ran {

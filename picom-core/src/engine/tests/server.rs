@@ -1,10 +1,10 @@
 //! What a nats-server does, as far as an engine sees it.
 
-use async_nats::Subject;
 use bytes::Bytes;
 
 use crate::engine::{Denied, Subscription};
-use crate::wire::message::{Headers, Inbound, Outbound, Route};
+
+use crate::wire::message::{Headers, Inbound, Outbound, Route, Subject};
 
 /// What a node sends to the server.
 #[derive(Clone)]

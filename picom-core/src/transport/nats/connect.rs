@@ -1,162 +1,291 @@
-//! From options to a connected async-nats client, and what to say when that fails.
+//! From options to a live connection: which server to try, the handshake, and what to say when
+//! that fails.
 
-use std::borrow::Cow;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::rustls;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
+use bytes::BytesMut;
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::Events;
+use super::auth;
+use super::link::{Link, Stream};
+use super::parse::{self, Next, Op};
+use super::websocket::Bytestream;
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::{self, Options};
+use crate::options::{self, Options, ServerAddress, TlsOptions};
 
-/// Messages that may wait for the I/O thread to take them. async-nats drops what is beyond;
-/// the number only bounds, memory is taken as messages come.
-const INBOUND_CAPACITY: usize = 1 << 20;
-/// Messages that may wait for the socket.
-const OUTBOUND_CAPACITY: usize = 8192;
+/// How long one server may take from the first packet to the end of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const BLOCK: usize = 64 << 10;
 
-/// One try, at all servers in turn, after a delay.
-pub(super) async fn connect(
+/// What picom reads of a server's `INFO`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ServerInfo {
+    pub(super) max_payload: usize,
+    pub(super) nonce: String,
+    pub(super) tls_required: bool,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) connect_urls: Vec<String>,
+}
+
+fn nullable<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<String>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Knows the servers of the cluster, and how often the last tries failed.
+pub(super) struct Connector {
     options: Arc<Options>,
     name: String,
-    events: Arc<Events>,
-    delay: Duration,
-) -> Result<Client> {
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
-    let mut addresses = Vec::with_capacity(options.servers.len());
-    for server in &options.servers {
-        addresses.push(server.parse::<ServerAddr>().map_err(|error| {
-            options::invalid("servers", format!("has an address that cannot be used: {error}"))
-        })?);
-    }
-    let connect_options = connect_options(&options, &addresses, name, events).await?;
-    connect_options.connect(addresses).await.map_err(|error| explain(&options, &error))
+    servers: Vec<Server>,
+    /// Rounds since there was a connection.
+    rounds: usize,
+    ever_connected: bool,
 }
 
-async fn connect_options(
-    options: &Options,
-    addresses: &[ServerAddr],
-    name: String,
-    events: Arc<Events>,
-) -> Result<ConnectOptions> {
-    let mut connect = ConnectOptions::new()
-        .ping_interval(options.ttl / 3)
-        .subscription_capacity(INBOUND_CAPACITY)
-        .client_capacity(OUTBOUND_CAPACITY)
-        .reconnect_delay_callback(reconnect_delay)
-        // Targets and names are checked before they come here.
-        .skip_subject_validation(true)
-        .event_callback(move |event| {
-            events.push(event);
-            std::future::ready(())
-        });
-    if !name.is_empty() {
-        connect = connect.name(name);
-    }
-    if let Some(tls) = &options.tls {
-        connect = connect.require_tls(true).tls_client_config(tls.client_config()?);
-    }
-    if let (Some(user), Some(pass)) = (&options.user, &options.pass) {
-        connect = connect.user_and_password(user.clone(), pass.clone());
-    } else if let Some(token) = &options.token {
-        connect = connect.token(token.clone());
-    } else if let Some(seed) = &options.nkey {
-        connect = connect.nkey(seed.clone());
-    } else if let Some(credentials) = &options.credentials {
-        connect = credentials_text(credentials)
-            .and_then(|text| connect.credentials(&text))
-            .map_err(|error| options::invalid("credentials", format!("cannot be used: {error}")))?;
-    } else if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
-        let user = decode(address.username().unwrap_or_default());
-        connect = match address.password() {
-            Some(pass) => connect.user_and_password(user, decode(pass)),
-            // As in other NATS clients, a user without a password is a token.
-            None => connect.token(user),
-        };
-    }
-    Ok(connect)
+struct Server {
+    address: ServerAddress,
+    failures: u32,
 }
 
-/// The text, or what is in the file of this path. An error does not show the path: it may be
-/// text that lacks its first line.
-fn credentials_text(path_or_text: &str) -> std::io::Result<Cow<'_, str>> {
-    if path_or_text.contains("-----BEGIN") {
-        return Ok(path_or_text.into());
+impl Connector {
+    /// `name` is what the servers list the connection under.
+    pub(super) fn new(options: Arc<Options>, name: String) -> Connector {
+        let addresses = options.servers.iter().filter_map(|text| ServerAddress::parse(text));
+        let servers = addresses.map(|address| Server { address, failures: 0 }).collect();
+        Connector { options, name, servers, rounds: 0, ever_connected: false }
     }
-    std::fs::read_to_string(path_or_text).map(Cow::Owned)
-}
 
-/// The part of a URL before the `@`, without its percent escapes.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let escaped = tail.get(..2).filter(|_| *first == b'%');
-        let escaped = escaped.and_then(|hex| std::str::from_utf8(hex).ok());
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
+    /// One round: every server once, those that failed least first, until one is connected.
+    /// Rounds but the very first begin with a delay, so that a server that comes back is not
+    /// run over by its clients.
+    pub(super) async fn round(&mut self) -> Result<(Link, ServerInfo)> {
+        if self.rounds > 0 || self.ever_connected {
+            tokio::time::sleep(reconnect_delay(self.rounds)).await;
+        }
+        self.rounds += 1;
+        let mut order: Vec<(u32, u64, usize)> = Vec::with_capacity(self.servers.len());
+        order.extend(self.servers.iter().enumerate().map(|(at, s)| (s.failures, random(), at)));
+        order.sort_unstable();
+        let mut last = Trouble::Io(io::ErrorKind::AddrNotAvailable.into());
+        for (_, _, at) in order {
+            let address = self.servers[at].address.clone();
+            match self.try_server(&address).await {
+                Ok((link, info)) => {
+                    self.servers[at].failures = 0;
+                    self.rounds = 0;
+                    self.ever_connected = true;
+                    self.discover(&info);
+                    return Ok((link, info));
+                }
+                Err(trouble) => {
+                    self.servers[at].failures += 1;
+                    // The others of a cluster know the same users.
+                    let final_word = matches!(trouble, Trouble::Refused(_) | Trouble::Own(_));
+                    last = trouble;
+                    if final_word {
+                        break;
+                    }
+                }
             }
-            None => {
-                bytes.push(*first);
-                rest = tail;
+        }
+        Err(explain(&self.options, last))
+    }
+
+    /// Adds the servers that a server knows of. Those behind WebSocket cannot be told from it.
+    pub(super) fn discover(&mut self, info: &ServerInfo) {
+        if self.servers.iter().any(|server| server.address.websocket().is_some()) {
+            return;
+        }
+        for url in &info.connect_urls {
+            let Some(address) = ServerAddress::parse(url) else { continue };
+            let same = |server: &Server| {
+                (server.address.host(), server.address.port()) == (address.host(), address.port())
+            };
+            if !self.servers.iter().any(same) {
+                self.servers.push(Server { address, failures: 0 });
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+
+    async fn try_server(
+        &self,
+        address: &ServerAddress,
+    ) -> std::result::Result<(Link, ServerInfo), Trouble> {
+        let found = tokio::net::lookup_host((address.host(), address.port())).await;
+        let mut last = Trouble::Io(io::ErrorKind::AddrNotAvailable.into());
+        for socket in found.map_err(Trouble::Io)? {
+            let handshake = pin!(async {
+                let stream = TcpStream::connect(socket).await.map_err(Trouble::Io)?;
+                stream.set_nodelay(true).map_err(Trouble::Io)?;
+                self.handshake(stream, address).await
+            });
+            match tokio::time::timeout(HANDSHAKE, handshake).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(trouble)) => last = trouble,
+                Err(_) => last = Trouble::Io(io::ErrorKind::TimedOut.into()),
+            }
+        }
+        Err(last)
+    }
+
+    async fn handshake(
+        &self,
+        tcp: TcpStream,
+        address: &ServerAddress,
+    ) -> std::result::Result<(Link, ServerInfo), Trouble> {
+        let wants_tls = self.options.tls.is_some() || address.wants_tls();
+        let mut read = BytesMut::with_capacity(BLOCK);
+        let mut stream: Box<dyn Stream> = match address.websocket() {
+            None => Box::new(tcp),
+            Some(_) => {
+                let inner: Box<dyn Stream> =
+                    if wants_tls { self.tls(Box::new(tcp), address).await? } else { Box::new(tcp) };
+                let uri = address.url_without_user();
+                let builder = tokio_websockets::ClientBuilder::new().uri(&uri);
+                let builder = builder.map_err(|error| Trouble::Io(io::Error::other(error)))?;
+                let connected = builder.connect_on(inner).await;
+                let (messages, _) =
+                    connected.map_err(|error| Trouble::Io(io::Error::other(error)))?;
+                Box::new(Bytestream::new(messages))
+            }
+        };
+        let Op::Info(json) = next(&mut stream, &mut read).await? else {
+            return Err(Trouble::other("it does not begin as a nats-server does"));
+        };
+        let mut info = parse_info(&json)?;
+        if address.websocket().is_none() && (wants_tls || info.tls_required) {
+            if !read.is_empty() {
+                return Err(Trouble::other("it sent more before TLS than it may"));
+            }
+            stream = self.tls(stream, address).await?;
+        }
+        let url_user = self.servers.iter().find_map(|server| server.address.user());
+        let connect = auth::connect(&self.options, &self.name, &info, wants_tls, url_user)
+            .map_err(Trouble::Own)?;
+        let connect = serde_json::to_string(&connect).map_err(io::Error::from);
+        let hello = format!("CONNECT {}\r\nPING\r\n", connect.map_err(Trouble::Io)?);
+        stream.write_all(hello.as_bytes()).await.map_err(Trouble::Io)?;
+        stream.flush().await.map_err(Trouble::Io)?;
+        loop {
+            match next(&mut stream, &mut read).await? {
+                Op::Pong => break,
+                Op::Info(json) => info = parse_info(&json)?,
+                Op::Ping => stream.write_all(b"PONG\r\n").await.map_err(Trouble::Io)?,
+                Op::Error(text) => return Err(Trouble::of_server(text)),
+                Op::Ok | Op::Message(_) => {}
+            }
+        }
+        Ok((Link::new(stream, read, self.options.ttl / 3), info))
+    }
+
+    async fn tls(
+        &self,
+        stream: Box<dyn Stream>,
+        address: &ServerAddress,
+    ) -> std::result::Result<Box<dyn Stream>, Trouble> {
+        let default = TlsOptions::new();
+        let config = self.options.tls.as_ref().unwrap_or(&default).client_config();
+        let name = ServerName::try_from(address.host().to_owned());
+        let name = name.map_err(|error| Trouble::Tls(io::Error::other(error)))?;
+        let connector = TlsConnector::from(Arc::new(config.map_err(Trouble::Own)?));
+        let stream = connector.connect(name, stream).await.map_err(Trouble::Tls)?;
+        Ok(Box::new(stream))
+    }
 }
 
-/// Between tries: at once, then longer each time up to 2 s, never the same for all clients of a
-/// server that comes back.
-pub(super) fn reconnect_delay(attempt: usize) -> Duration {
-    let full = match attempt {
-        0 | 1 => Duration::from_millis(20),
-        n => Duration::from_millis(25 << n.min(7)).min(Duration::from_secs(2)),
+pub(super) fn parse_info(json: &[u8]) -> io::Result<ServerInfo> {
+    serde_json::from_slice(json).map_err(io::Error::from)
+}
+
+async fn next(
+    stream: &mut Box<dyn Stream>,
+    read: &mut BytesMut,
+) -> std::result::Result<Op, Trouble> {
+    loop {
+        match parse::next(read) {
+            Ok(Next::Op(op)) => return Ok(op),
+            Ok(Next::Incomplete(_)) => {}
+            Err(broken) => return Err(Trouble::other(broken.0)),
+        }
+        if stream.read_buf(read).await.map_err(Trouble::Io)? == 0 {
+            return Err(Trouble::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}
+
+/// Why there is no connection.
+enum Trouble {
+    Io(io::Error),
+    Tls(io::Error),
+    /// The server does not let this user in.
+    Refused(String),
+    /// An option is to blame.
+    Own(Error),
+}
+
+impl Trouble {
+    fn other(text: &'static str) -> Trouble {
+        Trouble::Io(io::Error::other(text))
+    }
+
+    fn of_server(text: String) -> Trouble {
+        let lower = text.to_lowercase();
+        match lower.contains("authorization") || lower.contains("authentication") {
+            true => Trouble::Refused(text),
+            false => Trouble::Io(io::Error::other(text)),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Io(error)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Io(error) | Trouble::Tls(error) => write!(f, "{error}"),
+            Trouble::Refused(text) => f.write_str(text),
+            Trouble::Own(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+fn explain(options: &Options, trouble: Trouble) -> Error {
+    let advice = match &trouble {
+        Trouble::Tls(_) => TLS_ADVICE,
+        // A server's alert may come after our side of the handshake.
+        Trouble::Io(error) if comes_from_tls(error) => TLS_ADVICE,
+        Trouble::Io(_) => "is a nats-server running there? (option servers)",
+        Trouble::Refused(_) => "check the options user and pass, token, nkey or credentials",
+        Trouble::Own(_) => "",
     };
-    full / 2 + full.mul_f64((random() % 1024) as f64 / 2048.0)
-}
-
-/// A random number from the keys that the standard library draws for its hash maps.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
+    match trouble {
+        Trouble::Own(error) => error,
+        trouble => {
+            let text = format!("Cannot connect to {}: {trouble}; {advice}", shown_servers(options));
+            Error::new(ErrorKind::ConnectFailed, text)
+        }
+    }
 }
 
 const TLS_ADVICE: &str = "check the option tls and the server's certificate";
 
-/// async-nats reports what fails in a handshake as an I/O error.
-fn comes_from_tls(error: &async_nats::ConnectError) -> bool {
-    let mut next = std::error::Error::source(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
-fn explain(options: &Options, error: &async_nats::ConnectError) -> Error {
-    let advice = match error.kind() {
-        _ if comes_from_tls(error) => TLS_ADVICE,
-        ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::Dns => {
-            "is a nats-server running there? (option servers)"
-        }
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-            "check the options user and pass, token, nkey or credentials"
-        }
-        ConnectErrorKind::Tls => TLS_ADVICE,
-        _ => "check the option servers",
-    };
-    let text = format!("Cannot connect to {}: {error}; {advice}", shown_servers(options));
-    Error::new(ErrorKind::ConnectFailed, text)
+fn comes_from_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 /// The servers, as texts that people read show them.
@@ -166,23 +295,46 @@ pub(crate) fn shown_servers(options: &Options) -> String {
     shown.join(", ")
 }
 
+/// Before a round: at once, then longer each time up to 2 s, never the same for all clients of a
+/// server that comes back.
+fn reconnect_delay(round: usize) -> Duration {
+    let full = match round {
+        0 => Duration::from_millis(20),
+        n => Duration::from_millis(50 << n.min(6)).min(Duration::from_secs(2)),
+    };
+    full / 2 + full.mul_f64((random() % 1024) as f64 / 2048.0)
+}
+
+/// A random number from the keys that the standard library draws for its hash maps.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn delays_grow_differ_and_end_at_two_seconds() {
-        for attempt in 0..1000 {
-            let delay = reconnect_delay(attempt);
+        for round in 0..1000 {
+            let delay = reconnect_delay(round);
             assert!(delay >= Duration::from_millis(10) && delay <= Duration::from_secs(2));
         }
+        assert!(reconnect_delay(1) > reconnect_delay(0));
         let delays: std::collections::HashSet<_> = (0..20).map(|_| reconnect_delay(9)).collect();
         assert!(delays.len() > 1);
     }
 
     #[test]
-    fn escapes_of_a_url_are_decoded() {
-        assert_eq!(decode("p%40ss%"), "p@ss%");
-        assert_eq!(decode("%zz%41"), "%zzA");
+    fn servers_of_the_cluster_join_those_of_the_options_once() {
+        let options = Options::new().servers(["nats://me:secret@10.0.0.1:4222"]);
+        let mut connector = Connector::new(Arc::new(options), String::new());
+        let info = br#"{"max_payload":9,"connect_urls":["10.0.0.1:4222","[::1]:5","10.0.0.2:4222"],"x":1}"#;
+        let info = parse_info(info).unwrap();
+        connector.discover(&info);
+        connector.discover(&info);
+        let hosts: Vec<_> = connector.servers.iter().map(|s| s.address.host()).collect();
+        assert_eq!(hosts, ["10.0.0.1", "::1", "10.0.0.2"]);
+        assert!(parse_info(br#"{"connect_urls":null}"#).is_ok());
     }
 }
