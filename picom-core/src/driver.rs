@@ -238,7 +238,7 @@ impl Future for Driver {
         }
         driver.deliver();
         driver.set_timer(cx, now);
-        if more || std::mem::take(&mut driver.engine.out.again) {
+        if more {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -141,8 +141,8 @@ async fn a_refused_target_is_typed_every_time() {
     }
 }
 
-/// More refusals than async-nats keeps events for: none may be lost, or the publish would pass
-/// for one that the server has taken.
+/// None of many refusals may be lost, or the publish would pass for one that the server has
+/// taken.
 #[tokio::test]
 async fn many_refused_targets_at_once_are_typed_each() {
     let server = permitting("publish: { allow: [\"_INBOX.>\", \"svc.>\"] }, subscribe: \">\"");

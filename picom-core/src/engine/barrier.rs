@@ -12,9 +12,6 @@ use super::slots::SlotId;
 use super::Engine;
 use crate::wire::message::{Headers, Outbound};
 
-/// Different subjects of publishes that no barrier has proven yet.
-const MOST_UNPROVEN: usize = 64;
-
 /// What waits for a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cover {
@@ -38,7 +35,6 @@ impl<C> Engine<C> {
         }
         let covers = std::mem::take(&mut self.uncovered);
         let id = self.slots.insert(Work::Barrier(Barrier { covers }));
-        self.barriers_out += 1;
         Some(Outbound {
             subject: token_text(&mut self.scratch, &self.settings.inbox, id),
             reply: None,
@@ -47,8 +43,8 @@ impl<C> Engine<C> {
         })
     }
 
-    /// The server has processed a barrier. A refusal that it sent before may still be on its
-    /// way through the transport's events, so what the barrier covers settles one turn later.
+    /// The server has processed a barrier. What it refused before came before the echo, but as
+    /// an event, and events are taken after messages.
     pub(super) fn echo(&mut self, id: SlotId) {
         if let Some(Work::Barrier(_)) = self.slots.get(id) {
             self.echoed.push(id);
@@ -56,13 +52,11 @@ impl<C> Engine<C> {
     }
 
     /// Settles what barriers have proven. To be called in each turn that has taken all messages
-    /// and then all events: an echo that is new in this turn counts in the next one.
+    /// and then all events.
     pub fn settle_proven(&mut self) {
-        let echoed = std::mem::take(&mut self.echoed);
-        self.out.again |= !echoed.is_empty();
-        for id in std::mem::replace(&mut self.proven, echoed) {
+        let mut echoed = std::mem::take(&mut self.echoed);
+        for id in echoed.drain(..) {
             let Some(Work::Barrier(barrier)) = self.slots.remove(id) else { continue };
-            self.barriers_out -= 1;
             for cover in barrier.covers {
                 match cover {
                     Cover::Slot(id) => self.settle(id, Ok(None)),
@@ -71,31 +65,13 @@ impl<C> Engine<C> {
                 }
             }
         }
-        if self.barriers_out == 0 && self.uncovered.is_empty() {
-            self.unproven.clear();
-        }
-    }
-
-    /// Whether a publish may go out now. Its only sign of failure is the server's refusal, and a
-    /// transport may lose refusals that come in a heap; so no more subjects may be refused at once
-    /// than it is sure to report.
-    pub(super) fn may_prove(&mut self, id: SlotId) -> bool {
-        let Some(Work::Publish { target, .. }) = self.slots.get(id) else { return true };
-        if self.unproven.contains(target) {
-            return true;
-        }
-        let room = self.unproven.len() < MOST_UNPROVEN;
-        if room {
-            self.unproven.insert(target.clone());
-        }
-        room
+        self.echoed = echoed;
     }
 
     /// The connection was lost: publishes settle by themselves, exposures wait for the next
     /// connection, and closing has no server to wait for.
     pub(super) fn barrier_lost(&mut self, id: SlotId) {
         let Some(Work::Barrier(barrier)) = self.slots.remove(id) else { return };
-        self.barriers_out -= 1;
         self.covers_lost(barrier.covers);
     }
 

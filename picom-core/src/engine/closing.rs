@@ -157,7 +157,6 @@ impl<C> Engine<C> {
         self.queued_replies = 0;
         self.uncovered.clear();
         self.echoed.clear();
-        self.proven.clear();
         self.out.incoming.clear();
         self.out.closed = true;
         if let Phase::Draining { done, .. } = phase {

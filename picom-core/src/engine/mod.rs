@@ -18,7 +18,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -110,8 +110,6 @@ pub struct Outputs<C> {
     pub notices: Vec<Notice>,
     /// The transport has to be closed: the engine is done.
     pub closed: bool,
-    /// The driver has to look at the transport's events, and then at the engine, once more.
-    pub again: bool,
 }
 
 /// Whether the transport can take messages, and how large.
@@ -143,9 +141,6 @@ pub struct Engine<C> {
     queued_replies: usize,
     uncovered: Vec<Cover>,
     echoed: Vec<SlotId>,
-    proven: Vec<SlotId>,
-    unproven: BTreeSet<Subject>,
-    barriers_out: usize,
     responder: Responder,
     phase: Phase<C>,
     scratch: BytesMut,
@@ -181,9 +176,6 @@ impl<C> Engine<C> {
             queued_replies: 0,
             uncovered: Vec::new(),
             echoed: Vec::new(),
-            proven: Vec::new(),
-            unproven: BTreeSet::new(),
-            barriers_out: 0,
             responder: Responder::default(),
             phase: Phase::Open,
             scratch: BytesMut::with_capacity(SCRATCH),
@@ -194,7 +186,6 @@ impl<C> Engine<C> {
                 subscriptions,
                 notices: Vec::new(),
                 closed: false,
-                again: false,
             },
         }
     }
@@ -222,8 +213,6 @@ impl<C> Engine<C> {
         self.link.connected = false;
         self.out.notices.push(Notice::Disconnected);
         self.echoed.clear();
-        self.proven.clear();
-        self.unproven.clear();
         for id in self.slots.find(Work::is_handed_over) {
             match self.slots.get(id) {
                 Some(Work::Barrier(_)) => self.barrier_lost(id),
@@ -310,12 +299,6 @@ impl<C> Engine<C> {
     /// The next message to hand to the transport, which has to be connected and to take it.
     pub fn next_send(&mut self, now: Instant) -> Option<Outbound> {
         while let Some(pending) = self.queue.pop_front() {
-            if let Pending::Publish(id) = pending {
-                if !self.may_prove(id) {
-                    self.queue.push_front(pending);
-                    return self.next_barrier();
-                }
-            }
             let message = match pending {
                 Pending::Request(id) => self.hand_over_request(now, id),
                 Pending::Publish(id) => self.hand_over_publish(id),

@@ -40,7 +40,7 @@ impl CallMark {
     }
 
     /// How long the header's value is, in bytes.
-    pub fn len(&self) -> usize {
+    pub fn wire_len(&self) -> usize {
         let left = self.left.map(|left| itoa::Buffer::new().format(Self::milliseconds(left)).len());
         self.id.len() + left.map_or(0, |digits| " ".len() + digits)
     }
@@ -68,7 +68,7 @@ mod tests {
         ] {
             let mut value = BytesMut::new();
             mark.put(&mut value);
-            assert_eq!(value.len(), mark.len());
+            assert_eq!(value.len(), mark.wire_len());
             let value = Subject::try_from(value.freeze()).unwrap();
             assert_eq!(CallMark::parse(&value), Some(mark));
         }

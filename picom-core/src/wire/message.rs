@@ -34,7 +34,7 @@ impl Headers {
         let line = |name: &str, value: usize| name.len() + ": \r\n".len() + value;
         let lines = match self {
             Headers::None => return 0,
-            Headers::Call(mark) => line(CALL_HEADER, mark.len()),
+            Headers::Call(mark) => line(CALL_HEADER, mark.wire_len()),
             Headers::Failure { text, number } => {
                 let digits = itoa::Buffer::new().format(*number).len();
                 line(ERROR_HEADER, text.len()) + line(ERROR_CODE_HEADER, digits)

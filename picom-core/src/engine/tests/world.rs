@@ -293,7 +293,7 @@ impl World {
 
     /// What the driver does in one turn, until it need not come again at once.
     pub(super) fn turn(&mut self, n: usize) {
-        while self.nodes[n].alive {
+        if self.nodes[n].alive {
             let now = self.now;
             let node = &mut self.nodes[n];
             for message in node.messages.drain(..) {
@@ -310,9 +310,6 @@ impl World {
             node.engine.tick(now);
             self.send(n);
             self.deliver(n);
-            if !std::mem::take(&mut self.nodes[n].engine.out.again) {
-                break;
-            }
         }
     }
 

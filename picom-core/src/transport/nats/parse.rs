@@ -180,11 +180,17 @@ mod tests {
         Ok(ops)
     }
 
-    fn parts(op: &Op) -> (u64, &[u8], Option<&[u8]>, &[u8], &[u8]) {
+    /// Subject, reply, headers and payload.
+    fn parts(op: &Op) -> [&str; 4] {
         let Op::Message(frame) = op else { panic!("{op:?}") };
-        let part = |range: &Range<usize>| &frame.bytes[range.clone()];
-        let reply = frame.reply.as_ref().map(part);
-        (frame.sid, part(&frame.subject), reply, part(&frame.head), part(&frame.payload))
+        let reply = frame.reply.clone().unwrap_or_default();
+        [frame.subject.clone(), reply, frame.head.clone(), frame.payload.clone()]
+            .map(|range| std::str::from_utf8(&frame.bytes[range]).unwrap())
+    }
+
+    fn sid(op: &Op) -> u64 {
+        let Op::Message(frame) = op else { panic!("{op:?}") };
+        frame.sid
     }
 
     #[test]
@@ -196,11 +202,11 @@ mod tests {
         assert_eq!(ops[0], Op::Info(Bytes::from_static(b"{\"a\":1}")));
         assert_eq!(ops[1..4], [Op::Ping, Op::Pong, Op::Ok]);
         assert_eq!(ops[4], Op::Error("Stale Connection".into()));
-        assert_eq!(parts(&ops[5]), (1, &b"a.b"[..], None, &b""[..], &b"he\r\no"[..]));
-        assert_eq!(parts(&ops[6]), (22, &b"a"[..], Some(&b"reply.x"[..]), &b""[..], &b""[..]));
-        let head = &b"NATS/1.0\r\n\r\n"[..];
-        assert_eq!(parts(&ops[7]), (1, &b"s"[..], Some(&b"r"[..]), head, &b"ok"[..]));
-        assert_eq!(parts(&ops[8]).3, b"NATS/1.0 503\r\n\r\n");
+        assert_eq!(parts(&ops[5]), ["a.b", "", "", "he\r\no"]);
+        assert_eq!(parts(&ops[6]), ["a", "reply.x", "", ""]);
+        assert_eq!(parts(&ops[7]), ["s", "r", "NATS/1.0\r\n\r\n", "ok"]);
+        assert_eq!(parts(&ops[8]), ["s", "", "NATS/1.0 503\r\n\r\n", ""]);
+        assert_eq!([5, 6, 7, 8].map(|at| sid(&ops[at])), [1, 22, 1, 9]);
     }
 
     #[test]
