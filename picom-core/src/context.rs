@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::CallId;
 use crate::submit::Shared;
+use crate::wire::message::Subject;
 
 tokio::task_local! {
     pub(crate) static CURRENT: Context;
@@ -15,7 +16,7 @@ tokio::task_local! {
 pub struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) call: CallId,
-    pub(crate) id: Option<String>,
+    pub(crate) id: Option<Subject>,
     pub(crate) expires: Option<Instant>,
 }
 

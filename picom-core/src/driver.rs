@@ -7,15 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::time::Sleep;
 
-use crate::context::{self, CURRENT};
-use crate::engine::{Engine, IncomingCall, Method, Notice, Outcome, Settings};
+use crate::dispatch::{self, Dispatch};
+use crate::engine::{Engine, Method, Notice, Settings};
 use crate::host::{HostEvent, HostQueue};
-use crate::methods::Handler;
-use crate::submit::{CallGuard, Completer, Exposure, Shared, Submission};
+use crate::submit::{Completer, Exposure, Shared, Submission};
 use crate::transport::{Event, Transport};
 
 /// Messages taken in one turn, so that deadlines and submissions get theirs.
@@ -28,7 +26,7 @@ const TURNS_OF_A_FLOOD: u32 = 8;
 
 /// Where the calls of a method go.
 enum Target {
-    Rust(Handler, Handle),
+    Rust(Arc<dispatch::Method>),
     Host,
 }
 
@@ -39,6 +37,7 @@ pub(crate) struct Driver {
     host: Option<Arc<HostQueue>>,
     notices: broadcast::Sender<Notice>,
     methods: Vec<Target>,
+    dispatch: Dispatch,
     submissions: VecDeque<Submission>,
     host_events: Vec<HostEvent>,
     turns: u32,
@@ -62,6 +61,7 @@ impl Driver {
             host,
             notices,
             methods: Vec::new(),
+            dispatch: Dispatch::default(),
             submissions: VecDeque::new(),
             host_events: Vec::new(),
             turns: 0,
@@ -118,8 +118,10 @@ impl Driver {
         let (names, targets, open_ended) = match exposure {
             Exposure::Rust(methods, runtime) => {
                 let (names, handlers): (Vec<_>, Vec<_>) = methods.list.into_iter().unzip();
-                let targets: Vec<_> =
-                    handlers.into_iter().map(|h| Target::Rust(h, runtime.clone())).collect();
+                let targets: Vec<_> = handlers
+                    .into_iter()
+                    .map(|h| Target::Rust(dispatch::Method::new(h, runtime.clone()).into()))
+                    .collect();
                 (names, targets, false)
             }
             Exposure::Host(names) => {
@@ -166,12 +168,11 @@ impl Driver {
                 Method::Named(_) => None,
             };
             match target {
-                Some(Target::Rust(handler, runtime)) => {
-                    spawn(&self.shared, handler, runtime, call);
-                }
+                Some(Target::Rust(method)) => self.dispatch.add(method, call),
                 _ => self.host_events.push(HostEvent::Call(call)),
             }
         }
+        self.dispatch.run(&self.shared);
         for notice in self.engine.out.notices.drain(..) {
             match &notice {
                 Notice::Failed(error) => tracing::warn!(?error, "picom"),
@@ -253,22 +254,4 @@ impl Drop for Driver {
             self.end();
         }
     }
-}
-
-fn spawn(shared: &Arc<Shared>, handler: &Handler, runtime: &Handle, call: IncomingCall) {
-    let guard = CallGuard::new(shared.clone(), call.id);
-    let handler = handler.clone();
-    let context = context::Context {
-        shared: shared.clone(),
-        call: call.id,
-        id: call.mark.map(|mark| mark.to_string()),
-        expires: call.expires,
-    };
-    runtime.spawn(CURRENT.scope(context, async move {
-        // Expired work is dropped before its handler runs.
-        if call.expires.is_some_and(|expires| expires <= Instant::now()) {
-            return guard.reply(Outcome::Expired);
-        }
-        guard.reply(handler(call.body).await);
-    }));
 }

@@ -28,7 +28,7 @@
 //! 3. [`engine`]: the rules, without I/O, threads or clocks of its own. Messages, submissions
 //!    and the time go in; messages, completions and calls come out.
 //! 4. [`transport`]: what moves bytes: a nats-server, or a bus in memory.
-//! 5. `runtime`, `submit`, `driver`: the one background thread, and the batches that go to it.
+//! 5. `runtime`, `submit`, `dispatch`, `driver`: the one background thread, and the batches that go to it.
 //! 6. [`Picom`], the Rust handle, and [`host`], the batch queue to a foreign event loop.
 
 pub mod engine;
@@ -40,6 +40,7 @@ pub mod transport;
 pub mod wire;
 
 mod context;
+mod dispatch;
 mod driver;
 mod methods;
 mod picom;

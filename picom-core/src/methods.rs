@@ -16,7 +16,7 @@ use crate::engine::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::envelope::Payload;
 
-type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 pub(crate) type Handler = Arc<dyn Fn(Bytes) -> Running + Send + Sync>;
 
 /// The methods that a service exposes. Hand them to [`Picom::expose`](crate::Picom::expose).

@@ -156,8 +156,8 @@ impl Picom {
         Message: Serialize + ?Sized,
         Reply: DeserializeOwned,
     {
-        let body = methods::write(message)?;
-        let reply = self.request_json(target, body, timeout)?.await?;
+        let body = methods::write(message)?.unwrap_or_default();
+        let reply = self.begin_request(target, body, timeout)?.await?;
         methods::read(reply.as_deref().unwrap_or_default()).map_err(|error| {
             let text = format!("The reply of {target} is not of the expected type: {error}");
             Error::new(ErrorKind::BadResponse, text)
@@ -169,7 +169,20 @@ impl Picom {
     /// # Errors
     /// At once, `INVALID_NAME`, `INVALID_MESSAGE` for a body that is not JSON, and `FORKED`.
     pub fn request_json(&self, target: &str, body: Payload, timeout: Duration) -> Result<Replying> {
-        let body = self.check_call(target, body)?;
+        let body = match body {
+            None => Bytes::new(),
+            Some(json) if envelope::is_json(&json) => json,
+            Some(_) => {
+                let text = "The message is not one JSON text";
+                return Err(Error::new(ErrorKind::InvalidMessage, text));
+            }
+        };
+        self.begin_request(target, body, timeout)
+    }
+
+    /// `body` is JSON, or empty.
+    fn begin_request(&self, target: &str, body: Bytes, timeout: Duration) -> Result<Replying> {
+        self.check_target(target)?;
         let (done, receiver) = task_completer();
         let shared = self.shared()?;
         let key = shared.next_key();
@@ -200,7 +213,8 @@ impl Picom {
     where
         Message: Serialize + ?Sized,
     {
-        let body = self.check_call(target, methods::write(message)?)?;
+        self.check_target(target)?;
+        let body = methods::write(message)?.unwrap_or_default();
         let target = target.into();
         let now = Instant::now();
         self.submit_and_wait(|done| Submission::Publish(now, PublishCall { done, target, body }))
@@ -265,17 +279,6 @@ impl Picom {
             return Err(Error::new(ErrorKind::InvalidName, text));
         }
         Ok(())
-    }
-
-    fn check_call(&self, target: &str, body: Payload) -> Result<Bytes> {
-        self.check_target(target)?;
-        match body {
-            None => Ok(Bytes::new()),
-            Some(json) if envelope::is_json(&json) => Ok(json),
-            Some(_) => {
-                Err(Error::new(ErrorKind::InvalidMessage, "The message is not one JSON text"))
-            }
-        }
     }
 
     async fn submit_and_wait(&self, make: impl FnOnce(Completer) -> Submission) -> Result<()> {

@@ -151,9 +151,16 @@ impl CallGuard {
         CallGuard { shared, id, open: true }
     }
 
-    pub(crate) fn reply(mut self, outcome: Outcome) {
+    /// Ends the call.
+    pub(crate) fn reply(self, outcome: Outcome) {
+        let shared = self.shared.clone();
+        shared.submit(Submission::Reply(self.release(), outcome));
+    }
+
+    /// Leaves the call to whoever asks for its id.
+    pub(crate) fn release(mut self) -> CallId {
         self.open = false;
-        self.shared.submit(Submission::Reply(self.id, outcome));
+        self.id
     }
 }
 
