@@ -167,3 +167,22 @@ async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
     let server = Server::start();
     refused(server.options().tls(TlsOptions::new().reject_unauthorized(false))).await;
 }
+
+#[tokio::test]
+async fn over_websocket_within_tls() {
+    let authority = Authority::new();
+    let mut server = Server::not_started("");
+    let identity = authority.issue("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    fs::write(server.dir().join("server.pem"), &identity.cert).unwrap();
+    fs::write(server.dir().join("server.key"), identity.key.serialize_pem()).unwrap();
+    let port = support::free_port();
+    server.configure(&format!(
+        "websocket {{ listen: \"127.0.0.1:{port}\", \
+         tls {{ cert_file: \"DIR/server.pem\", key_file: \"DIR/server.key\" }} }}"
+    ));
+    server.start_again();
+    let options = Options::new().server(format!("wss://localhost:{port}"));
+    serves(options.clone().tls(TlsOptions::new().ca(&authority.cert))).await;
+    let text = refused(options.tls(TlsOptions::new())).await;
+    assert!(text.contains("check the option tls"), "{text}");
+}
