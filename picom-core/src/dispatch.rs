@@ -5,9 +5,10 @@
 //! methods that were seen to compute for long get one from the start, so that no call has to
 //! wait for another's work.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ const SHARING: usize = 64;
 const SLOW: Duration = Duration::from_micros(100);
 /// So often in a row, for the machine may have been busy elsewhere.
 const SLOW_IN_A_ROW: u32 = 3;
+/// For so long calls wait for the one that they share a task with.
+const PATIENCE: Duration = Duration::from_millis(5);
 /// How many calls of a slow method get a task of their own before it is looked at again.
 const CALLS_APART: u32 = 1000;
 
@@ -59,55 +62,94 @@ impl Method {
     }
 }
 
-/// Collects the calls of a turn.
+/// A call, and what answers for it if nobody else does.
+type Waiting = (CallGuard, Arc<Method>, IncomingCall);
+
+/// Calls that share a task, as far as they have not begun.
+type Sharers = Mutex<VecDeque<Waiting>>;
+
+/// Collects the calls of a turn, and looks after those that were handed out together.
 #[derive(Default)]
 pub(crate) struct Dispatch {
-    calls: Vec<(Arc<Method>, IncomingCall)>,
+    calls: Vec<Waiting>,
+    shared: Vec<(Instant, Arc<Sharers>)>,
 }
 
 impl Dispatch {
-    pub(crate) fn add(&mut self, method: &Arc<Method>, call: IncomingCall) {
-        self.calls.push((method.clone(), call));
+    pub(crate) fn add(&mut self, method: &Arc<Method>, call: IncomingCall, shared: &Arc<Shared>) {
+        self.calls.push((CallGuard::new(shared.clone(), call.id), method.clone(), call));
     }
 
     /// Hands what was collected to the runtimes.
-    pub(crate) fn run(&mut self, shared: &Arc<Shared>) {
+    pub(crate) fn run(&mut self, now: Instant) {
+        self.rescue(now);
         let mut calls = std::mem::take(&mut self.calls).into_iter().peekable();
-        while let Some((first, call)) = calls.next() {
-            let runtime = first.runtime.clone();
-            if first.is_apart() {
-                runtime.spawn(alone(first, call, shared.clone()));
+        while let Some(first) = calls.next() {
+            let runtime = first.1.runtime.clone();
+            if first.1.is_apart() {
+                runtime.spawn(alone(first));
                 continue;
             }
-            let mut together = Vec::with_capacity(calls.len().min(SHARING - 1) + 1);
-            together.push((first, call));
-            while together.len() < SHARING {
-                let id = runtime.id();
-                match calls.next_if(|(next, _)| next.runtime.id() == id && !next.is_apart()) {
-                    Some(next) => together.push(next),
+            let mut sharers = VecDeque::with_capacity(calls.len().min(SHARING - 1) + 1);
+            sharers.push_back(first);
+            while sharers.len() < SHARING {
+                let joins =
+                    |next: &Waiting| next.1.runtime.id() == runtime.id() && !next.1.is_apart();
+                match calls.next_if(joins) {
+                    Some(next) => sharers.push_back(next),
                     None => break,
                 }
             }
-            runtime.spawn(share(together, shared.clone()));
+            let sharers = Arc::new(Mutex::new(sharers));
+            self.shared.push((now, sharers.clone()));
+            runtime.spawn(share(sharers));
         }
+    }
+
+    /// When [`Dispatch::run`] should look after the calls again.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.shared.first().map(|(since, _)| *since + PATIENCE)
+    }
+
+    /// A handler that blocks its thread holds up nobody but itself.
+    fn rescue(&mut self, now: Instant) {
+        self.shared.retain(|(since, sharers)| {
+            if Arc::strong_count(sharers) == 1 && lock(sharers).is_empty() {
+                return false;
+            }
+            let held_up = now.saturating_duration_since(*since) >= PATIENCE;
+            if held_up {
+                spawn_each(lock(sharers).drain(..));
+            }
+            !held_up
+        });
+    }
+}
+
+fn lock(sharers: &Sharers) -> MutexGuard<'_, VecDeque<Waiting>> {
+    sharers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn_each(calls: impl Iterator<Item = Waiting>) {
+    for waiting in calls {
+        waiting.1.runtime.clone().spawn(alone(waiting));
     }
 }
 
 /// Starts a call. Expired work is dropped before its handler runs.
-fn start(method: &Method, call: IncomingCall, shared: &Arc<Shared>) -> Option<Running> {
+fn start(method: &Method, call: IncomingCall, guard: &CallGuard) -> Option<Running> {
     if call.expires.is_some_and(|expires| expires <= Instant::now()) {
         return None;
     }
     let handler = method.handler.clone();
-    let context =
-        Context { shared: shared.clone(), call: call.id, id: call.mark, expires: call.expires };
+    let shared = guard.shared().clone();
+    let context = Context { shared, call: call.id, id: call.mark, expires: call.expires };
     Some(Box::pin(CURRENT.scope(context, async move { handler(call.body).await })))
 }
 
 /// One call in a task of its own.
-async fn alone(method: Arc<Method>, call: IncomingCall, shared: Arc<Shared>) {
-    let guard = CallGuard::new(shared.clone(), call.id);
-    let outcome = match start(&method, call, &shared) {
+async fn alone((guard, method, call): Waiting) {
+    let outcome = match start(&method, call, &guard) {
         Some(running) => running.await,
         None => Outcome::Expired,
     };
@@ -115,21 +157,17 @@ async fn alone(method: Arc<Method>, call: IncomingCall, shared: Arc<Shared>) {
 }
 
 /// Calls that share a task, and one submission for the replies that are there at once.
-async fn share(calls: Vec<(Arc<Method>, IncomingCall)>, shared: Arc<Shared>) {
-    // From the beginning: a task that is dropped takes no call with it unanswered.
-    let guard = |call: &IncomingCall| CallGuard::new(shared.clone(), call.id);
-    let calls: Vec<_> =
-        calls.into_iter().map(|(method, call)| (guard(&call), method, call)).collect();
-    let mut replies = Replies { shared: &shared, list: Vec::with_capacity(calls.len()) };
-    let mut calls = calls.into_iter();
+async fn share(sharers: Arc<Sharers>) {
+    let next = || lock(&sharers).pop_front();
+    let mut replies = Replies(Vec::new());
     let mut before = Instant::now();
-    while let Some((guard, method, call)) = calls.next() {
-        let Some(mut running) = start(&method, call, &shared) else {
-            replies.list.push((guard, Outcome::Expired));
+    while let Some((guard, method, call)) = next() {
+        let Some(mut running) = start(&method, call, &guard) else {
+            replies.0.push((guard, Outcome::Expired));
             continue;
         };
         match poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await {
-            Poll::Ready(outcome) => replies.list.push((guard, outcome)),
+            Poll::Ready(outcome) => replies.0.push((guard, outcome)),
             Poll::Pending => {
                 method.runtime.spawn(async move { guard.reply(running.await) });
             }
@@ -139,25 +177,20 @@ async fn share(calls: Vec<(Arc<Method>, IncomingCall)>, shared: Arc<Shared>) {
         method.took(took);
         if took > SLOW {
             // What is behind it has waited, and is not to wait for one another too.
-            for (guard, method, call) in calls.by_ref() {
-                guard.release();
-                method.runtime.clone().spawn(alone(method, call, shared.clone()));
-            }
+            spawn_each(lock(&sharers).drain(..));
         }
     }
 }
 
 /// Outcomes that are submitted together, also when the task ends early.
-struct Replies<'a> {
-    shared: &'a Shared,
-    list: Vec<(CallGuard, Outcome)>,
-}
+struct Replies(Vec<(CallGuard, Outcome)>);
 
-impl Drop for Replies<'_> {
+impl Drop for Replies {
     fn drop(&mut self) {
+        let Some(shared) = self.0.first().map(|(guard, _)| guard.shared().clone()) else { return };
         // What comes after the end has nobody to go to.
-        self.shared.submit_all(|batch| {
-            for (guard, outcome) in self.list.drain(..) {
+        shared.submit_all(|batch| {
+            for (guard, outcome) in self.0.drain(..) {
                 batch.push(Submission::Reply(guard.release(), outcome));
             }
         });

@@ -153,7 +153,7 @@ impl Driver {
         self.transport.poll_flush(cx);
     }
 
-    fn deliver(&mut self) {
+    fn deliver(&mut self, now: Instant) {
         for (done, result) in self.engine.out.settled.drain(..) {
             match done {
                 // The receiver may be gone: its caller has given up.
@@ -168,11 +168,13 @@ impl Driver {
                 Method::Named(_) => None,
             };
             match target {
-                Some(Target::Rust(method)) => self.dispatch.add(method, call),
+                Some(Target::Rust(method)) => {
+                    self.dispatch.add(method, call, &self.shared);
+                }
                 _ => self.host_events.push(HostEvent::Call(call)),
             }
         }
-        self.dispatch.run(&self.shared);
+        self.dispatch.run(now);
         for notice in self.engine.out.notices.drain(..) {
             match &notice {
                 Notice::Failed(error) => tracing::warn!(?error, "picom"),
@@ -190,7 +192,11 @@ impl Driver {
     }
 
     fn set_timer(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let Some(wake) = self.engine.next_wake() else { return };
+        let wake = match (self.engine.next_wake(), self.dispatch.next_wake()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let Some(wake) = wake else { return };
         // A timer that rings a little early is cheaper than one that is set anew each turn.
         let keep = self.sleeping_until.is_some_and(|until| until <= wake && until > now);
         let sleep =
@@ -212,7 +218,7 @@ impl Driver {
                 self.engine.out.settled.push((done, result));
             }
         }
-        self.deliver();
+        self.deliver(Instant::now());
     }
 }
 
@@ -237,7 +243,7 @@ impl Future for Driver {
             driver.end();
             return Poll::Ready(());
         }
-        driver.deliver();
+        driver.deliver(now);
         driver.set_timer(cx, now);
         if more {
             cx.waker().wake_by_ref();

@@ -157,6 +157,11 @@ impl CallGuard {
         shared.submit(Submission::Reply(self.release(), outcome));
     }
 
+    /// Where the outcome goes.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Leaves the call to whoever asks for its id.
     pub(crate) fn release(mut self) -> CallId {
         self.open = false;
