@@ -188,7 +188,10 @@ impl<C> Engine<C> {
         }
         let left = request.deadline.map(|deadline| deadline.saturating_duration_since(now));
         // The responder counts from reading the mark, so a rest of less than 1 ms is rounded up.
-        let left = left.map(|left| Duration::from_millis((left.as_micros() as u64).div_ceil(1000)));
+        let left = left.map(|left| {
+            let rest = u64::from(left.subsec_nanos().div_ceil(1_000_000));
+            Duration::from_millis(left.as_secs() * 1000 + rest)
+        });
         let reply = token_text(&mut self.scratch, &self.settings.inbox, id);
         let mark = token_text(&mut self.scratch, &self.settings.instance, id);
         let message = Outbound {
@@ -210,7 +213,8 @@ impl<C> Engine<C> {
             subject: target.clone(),
             reply: None,
             headers: Headers::None,
-            payload: body.clone(),
+            // It is never handed over again.
+            payload: std::mem::take(body),
         };
         let message = self.fit_or_settle(id, message)?;
         self.uncovered.push(Cover::Slot(id));

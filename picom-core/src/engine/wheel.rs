@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 /// How exactly the wheel fires: never early, and at most this late.
 pub(super) const TICK: Duration = Duration::from_millis(4);
 
+const TICK_NANOS: u32 = TICK.subsec_nanos();
+
 const BUCKETS: usize = 1024;
 const NONE: u32 = u32::MAX;
 
@@ -48,9 +50,7 @@ impl Wheel {
         if self.links.len() <= slot as usize {
             self.links.resize(slot as usize + 1, UNLINKED);
         }
-        let since = at.saturating_duration_since(self.origin).as_nanos();
-        let tick = u64::try_from(since.div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX - 1);
-        let tick = tick.max(self.next_tick);
+        let tick = (self.ticks_until(at, TICK_NANOS - 1)).max(self.next_tick);
         let bucket = tick as usize % BUCKETS;
         let head = self.heads[bucket];
         self.links[slot as usize] = Link { prev: NONE, next: head, tick };
@@ -59,6 +59,15 @@ impl Wheel {
         }
         self.heads[bucket] = slot;
         self.occupied[bucket / 64] |= 1 << (bucket % 64);
+    }
+
+    /// The ticks from the origin to `at`, a rest counting as one when `round_up` is added to it.
+    /// Without the division of 128-bit numbers that a count of nanoseconds would take.
+    fn ticks_until(&self, at: Instant, round_up: u32) -> u64 {
+        let since = at.saturating_duration_since(self.origin);
+        let whole = since.as_secs().saturating_mul(u64::from(1_000_000_000 / TICK_NANOS));
+        let rest = (since.subsec_nanos() + round_up) / TICK_NANOS;
+        whole.saturating_add(rest.into()).min(u64::MAX - 2)
     }
 
     /// Takes the timer of `slot` back, if it is armed.
@@ -83,8 +92,7 @@ impl Wheel {
 
     /// Moves the slots whose time has come to `fired`.
     pub(super) fn advance(&mut self, now: Instant, fired: &mut Vec<u32>) {
-        let now_tick = (now.saturating_duration_since(self.origin).as_nanos() / TICK.as_nanos())
-            .min(u128::from(u64::MAX - 2)) as u64;
+        let now_tick = self.ticks_until(now, 0);
         if now_tick < self.next_tick {
             return;
         }

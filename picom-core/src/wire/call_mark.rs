@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-
 use super::message::Subject;
 
 /// The name of the header.
@@ -36,7 +34,8 @@ impl CallMark {
 
     /// The milliseconds that are left, as far as they can be written.
     fn milliseconds(left: Duration) -> u32 {
-        u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+        let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
+        seconds.saturating_mul(1000).saturating_add(left.subsec_millis())
     }
 
     /// How long the header's value is, in bytes.
@@ -46,11 +45,11 @@ impl CallMark {
     }
 
     /// Appends the header's value.
-    pub fn put(&self, out: &mut BytesMut) {
-        out.put_slice(self.id.as_bytes());
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id.as_bytes());
         if let Some(left) = self.left {
-            out.put_u8(b' ');
-            out.put_slice(itoa::Buffer::new().format(Self::milliseconds(left)).as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(itoa::Buffer::new().format(Self::milliseconds(left)).as_bytes());
         }
     }
 }
@@ -66,10 +65,10 @@ mod tests {
             CallMark { id: "a.0".into(), left: None },
             CallMark { id: "a.0".into(), left: Some(Duration::from_millis(u32::MAX.into())) },
         ] {
-            let mut value = BytesMut::new();
+            let mut value = Vec::new();
             mark.put(&mut value);
             assert_eq!(value.len(), mark.wire_len());
-            let value = Subject::try_from(value.freeze()).unwrap();
+            let value = Subject::try_from(value).unwrap();
             assert_eq!(CallMark::parse(&value), Some(mark));
         }
     }

@@ -19,6 +19,9 @@ pub const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 /// How much of a failure's text its header carries, in bytes.
 const MAX_HEADER_TEXT: usize = 256;
 
+/// What the body of a successful reply begins with, as this end writes it.
+const PAYLOAD_BEGIN: &[u8] = b"{\"payload\":";
+
 /// The text of a failure that has none of its own.
 const NO_TEXT: &str = "Handler failed";
 
@@ -47,8 +50,8 @@ pub fn put_payload(out: &mut BytesMut, payload: Option<&[u8]>) {
     match payload {
         None => out.put_slice(b"{}"),
         Some(json) => {
-            out.reserve(json.len() + 12);
-            out.put_slice(b"{\"payload\":");
+            out.reserve(PAYLOAD_BEGIN.len() + json.len() + 1);
+            out.put_slice(PAYLOAD_BEGIN);
             out.put_slice(json);
             out.put_u8(b'}');
         }
@@ -105,6 +108,11 @@ fn one_line(text: &str) -> String {
 pub fn parse_reply(body: &Bytes) -> Result<Payload> {
     if body.is_empty() {
         return Ok(None);
+    }
+    // What nearly every reply is. What else may stand between the braces fails this check.
+    let inner = body.strip_prefix(PAYLOAD_BEGIN).and_then(|rest| rest.strip_suffix(b"}"));
+    if let Some(json) = inner.filter(|json| is_json(json)) {
+        return Ok(Some(body.slice_ref(json)));
     }
     let envelope = std::str::from_utf8(body)
         .ok()

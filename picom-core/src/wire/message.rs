@@ -1,6 +1,6 @@
 //! A message as the engine sees it, whatever transport brings it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::call_mark::{CallMark, CALL_HEADER};
 use super::envelope::{ERROR_CODE_HEADER, ERROR_HEADER};
@@ -44,29 +44,29 @@ impl Headers {
     }
 
     /// Appends the headers as they are on the wire.
-    pub fn put(&self, out: &mut BytesMut) {
+    pub fn put(&self, out: &mut Vec<u8>) {
         if *self == Headers::None {
             return;
         }
-        out.put_slice(HEAD);
+        out.extend_from_slice(HEAD);
         match self {
             Headers::None => {}
             Headers::Call(mark) => {
-                out.put_slice(CALL_HEADER.as_bytes());
-                out.put_slice(b": ");
+                out.extend_from_slice(CALL_HEADER.as_bytes());
+                out.extend_from_slice(b": ");
                 mark.put(out);
             }
             Headers::Failure { text, number } => {
-                out.put_slice(ERROR_HEADER.as_bytes());
-                out.put_slice(b": ");
-                out.put_slice(text.as_bytes());
-                out.put_slice(b"\r\n");
-                out.put_slice(ERROR_CODE_HEADER.as_bytes());
-                out.put_slice(b": ");
-                out.put_slice(itoa::Buffer::new().format(*number).as_bytes());
+                out.extend_from_slice(ERROR_HEADER.as_bytes());
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(ERROR_CODE_HEADER.as_bytes());
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
             }
         }
-        out.put_slice(b"\r\n\r\n");
+        out.extend_from_slice(b"\r\n\r\n");
     }
 }
 
@@ -133,9 +133,9 @@ mod tests {
                 "NATS/1.0\r\nNats-Service-Error: no stock\r\nNats-Service-Error-Code: 500\r\n\r\n",
             ),
         ] {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             headers.put(&mut out);
-            assert_eq!(out, text);
+            assert_eq!(out, text.as_bytes());
             assert_eq!(headers.wire_len(), text.len());
         }
     }

@@ -8,7 +8,7 @@ use std::pin::{pin, Pin};
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
@@ -35,7 +35,7 @@ pub(super) struct Link {
     read: BytesMut,
     /// What is written before `tail`.
     chunks: VecDeque<Bytes>,
-    tail: BytesMut,
+    tail: Vec<u8>,
     /// How much of `tail` is written.
     written: usize,
     /// What the stream itself may keep is not on its way yet.
@@ -54,7 +54,7 @@ impl Link {
             stream,
             read,
             chunks: VecDeque::new(),
-            tail: BytesMut::with_capacity(4096),
+            tail: Vec::with_capacity(4096),
             written: 0,
             unflushed: false,
             interval,
@@ -96,7 +96,7 @@ impl Link {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             } else {
                 self.unanswered += 1;
-                self.tail.put_slice(b"PING\r\n");
+                self.tail.extend_from_slice(b"PING\r\n");
             }
             self.alarm.as_mut().reset(Instant::now() + self.interval);
         }
@@ -142,7 +142,7 @@ impl Link {
     }
 
     pub(super) fn pong(&mut self) {
-        self.tail.put_slice(b"PONG\r\n");
+        self.tail.extend_from_slice(b"PONG\r\n");
     }
 
     pub(super) fn subscribe(&mut self, sid: u64, subject: &str, queue: Option<&str>) {
@@ -150,11 +150,11 @@ impl Link {
             Some(queue) => format!("SUB {subject} {queue} {sid}\r\n"),
             None => format!("SUB {subject} {sid}\r\n"),
         };
-        self.tail.put_slice(line.as_bytes());
+        self.tail.extend_from_slice(line.as_bytes());
     }
 
     pub(super) fn unsubscribe(&mut self, sid: u64) {
-        self.tail.put_slice(format!("UNSUB {sid}\r\n").as_bytes());
+        self.tail.extend_from_slice(format!("UNSUB {sid}\r\n").as_bytes());
     }
 
     /// `PUB subject [reply] length` or `HPUB subject [reply] head total`, and what follows.
@@ -165,29 +165,29 @@ impl Link {
         let copied = if payload.len() < LARGE { payload.len() } else { 0 };
         let reply_len = reply.as_ref().map_or(0, |reply| reply.len() + 1);
         tail.reserve(subject.len() + reply_len + head + copied + 64);
-        tail.put_slice(if head > 0 { b"HPUB " } else { b"PUB " });
-        tail.put_slice(subject.as_bytes());
-        tail.put_u8(b' ');
+        tail.extend_from_slice(if head > 0 { b"HPUB " } else { b"PUB " });
+        tail.extend_from_slice(subject.as_bytes());
+        tail.push(b' ');
         if let Some(reply) = &reply {
-            tail.put_slice(reply.as_bytes());
-            tail.put_u8(b' ');
+            tail.extend_from_slice(reply.as_bytes());
+            tail.push(b' ');
         }
         let mut digits = itoa::Buffer::new();
         if head > 0 {
-            tail.put_slice(digits.format(head).as_bytes());
-            tail.put_u8(b' ');
+            tail.extend_from_slice(digits.format(head).as_bytes());
+            tail.push(b' ');
         }
-        tail.put_slice(digits.format(head + payload.len()).as_bytes());
-        tail.put_slice(b"\r\n");
+        tail.extend_from_slice(digits.format(head + payload.len()).as_bytes());
+        tail.extend_from_slice(b"\r\n");
         headers.put(tail);
         if payload.len() < LARGE {
-            tail.put_slice(&payload);
+            tail.extend_from_slice(&payload);
         } else {
-            let mut before = tail.split();
+            let mut before = Bytes::from(std::mem::take(tail));
             before.advance(std::mem::take(&mut self.written));
-            self.chunks.push_back(before.freeze());
+            self.chunks.push_back(before);
             self.chunks.push_back(payload);
         }
-        self.tail.put_slice(b"\r\n");
+        self.tail.extend_from_slice(b"\r\n");
     }
 }
