@@ -43,36 +43,49 @@ impl HostEvent {
 
 /// The queue of one instance.
 pub struct HostQueue {
-    events: Mutex<VecDeque<HostEvent>>,
+    waiting: Mutex<Waiting>,
     awake: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<HostEvent>,
+    /// The sizes of their bodies.
+    bytes: usize,
 }
 
 impl HostQueue {
     /// A queue that calls `wake` when there is something to drain. `wake` is called on the I/O
     /// thread and on threads that submit; it must not block.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> HostQueue {
-        HostQueue { events: Mutex::default(), awake: AtomicBool::new(false), wake: Box::new(wake) }
+        HostQueue { waiting: Mutex::default(), awake: AtomicBool::new(false), wake: Box::new(wake) }
     }
 
     /// Moves up to `most` events to `into`, and stops after `most_bytes` of bodies. Returns
     /// whether there is more: then the host is not woken, and has to drain again by itself once
     /// everything else on its loop has had a turn. (A wake from in here may run at once.)
     #[must_use]
-    pub fn drain(&self, most: usize, most_bytes: usize, into: &mut Vec<HostEvent>) -> bool {
+    pub fn drain(&self, most: usize, most_bytes: usize, into: &mut VecDeque<HostEvent>) -> bool {
         // The flag falls before the queue is taken, or a wake could be lost.
         self.awake.store(false, Ordering::Release);
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if into.is_empty() && waiting.events.len() <= most && waiting.bytes < most_bytes {
+            waiting.bytes = 0;
+            std::mem::swap(&mut waiting.events, into);
+            return false;
+        }
         let mut bytes = 0;
         for _ in 0..most {
-            let Some(event) = events.pop_front() else { break };
+            let Some(event) = waiting.events.pop_front() else { break };
             bytes += event.size();
-            into.push(event);
+            into.push_back(event);
             if bytes >= most_bytes {
                 break;
             }
         }
-        let more = !events.is_empty();
+        waiting.bytes -= bytes;
+        let more = !waiting.events.is_empty();
         if more {
             self.awake.store(true, Ordering::Release);
         }
@@ -80,10 +93,15 @@ impl HostQueue {
     }
 
     pub(crate) fn append(&self, from: &mut Vec<HostEvent>) {
-        if !from.is_empty() {
-            self.events.lock().unwrap_or_else(PoisonError::into_inner).extend(from.drain(..));
-            self.notify();
+        if from.is_empty() {
+            return;
         }
+        let bytes: usize = from.iter().map(HostEvent::size).sum();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.bytes += bytes;
+        waiting.events.extend(from.drain(..));
+        drop(waiting);
+        self.notify();
     }
 
     fn notify(&self) {

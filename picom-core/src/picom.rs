@@ -308,7 +308,7 @@ impl Inner {
         let options = self.options.clone();
         let settings = Settings {
             service: self.name.clone(),
-            inbox: format!("{}.{instance}", options.inbox_prefix),
+            inbox_prefix: options.inbox_prefix.clone(),
             instance,
             timeout: Some(options.timeout).filter(|timeout| !timeout.is_zero()),
             retries: options.retries,

@@ -59,6 +59,8 @@ class Session {
 		this.sources = [];
 		this.names = [];
 		this.drained = 0;
+		// What is submitted while a batch comes in goes out behind it.
+		this.draining = false;
 		this.closed = false;
 	}
 
@@ -182,7 +184,7 @@ class Session {
 		if (this.count === BATCH || this.text.length > BATCH_TEXT) {
 			this.flush();
 		}
-		if (this.count === 0) {
+		if (this.count === 0 && !this.draining) {
 			process.nextTick(this.flush);
 		}
 		const at = this.count++ * WIDTH;
@@ -229,6 +231,17 @@ class Session {
 		if (incoming[1] !== 0) {
 			setImmediate(this.drain);
 		}
+		this.draining = true;
+		try {
+			this.deliver(count, texts);
+		} finally {
+			this.draining = false;
+			// The replies of handlers that did not have to wait.
+			this.flush();
+		}
+	}
+
+	deliver(count, texts) {
 		let next = 0;
 		for (let record = 0, at = HEAD; record < count; record++, at += WIDTH) {
 			switch (incoming[at]) {

@@ -7,6 +7,7 @@
 mod errors;
 mod records;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ pub struct Native {
     picom: Picom,
     queue: Arc<HostQueue>,
     targets: Vec<Subject>,
-    events: Vec<HostEvent>,
+    events: VecDeque<HostEvent>,
     text: Vec<u8>,
     /// The caller's ids of the calls that handlers work on, by the low half of the call's number.
     marks: Vec<Option<Subject>>,
@@ -58,7 +59,7 @@ impl Native {
             picom,
             queue,
             targets: Vec::new(),
-            events: Vec::new(),
+            events: VecDeque::new(),
             text: Vec::new(),
             marks: Vec::new(),
             unknown_options,

@@ -1,5 +1,6 @@
 //! Records of four 32-bit numbers, in both directions, and the texts that belong to them.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -185,7 +186,7 @@ pub(crate) struct Drained<'a> {
 impl Drained<'_> {
     pub(crate) fn put_all(
         &mut self,
-        events: &mut Vec<HostEvent>,
+        events: &mut VecDeque<HostEvent>,
         marks: &mut Vec<Option<Subject>>,
         expired: &mut Vec<CallId>,
     ) {

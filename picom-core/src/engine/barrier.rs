@@ -36,7 +36,7 @@ impl<C> Engine<C> {
         let covers = std::mem::take(&mut self.uncovered);
         let id = self.slots.insert(Work::Barrier(Barrier { covers }));
         Some(Outbound {
-            subject: token_text(&mut self.scratch, &self.settings.inbox, id),
+            subject: token_text(&mut self.scratch, &self.inbox, id),
             reply: None,
             headers: Headers::None,
             payload: Bytes::new(),

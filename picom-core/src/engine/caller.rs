@@ -192,8 +192,9 @@ impl<C> Engine<C> {
             let rest = u64::from(left.subsec_nanos().div_ceil(1_000_000));
             Duration::from_millis(left.as_secs() * 1000 + rest)
         });
-        let reply = token_text(&mut self.scratch, &self.settings.inbox, id);
-        let mark = token_text(&mut self.scratch, &self.settings.instance, id);
+        let reply = token_text(&mut self.scratch, &self.inbox, id);
+        // The call's id is the end of its reply subject: the instance and the token.
+        let mark = reply.slice_ref(&reply[self.settings.inbox_prefix.len() + 1..]);
         let message = Outbound {
             subject: request.target.clone(),
             reply: Some(reply),
@@ -306,7 +307,7 @@ impl<C> Engine<C> {
     }
 
     pub(super) fn publish_denied(&mut self, subject: &str) {
-        if let Some(rest) = subject.strip_prefix(self.settings.inbox.as_str()) {
+        if let Some(rest) = subject.strip_prefix(self.inbox.as_str()) {
             // The server has processed our barrier, if only to refuse it.
             let token = rest.strip_prefix('.').and_then(|t| u64::from_str_radix(t, 16).ok());
             if let Some(token) = token {
@@ -352,7 +353,7 @@ impl<C> Engine<C> {
         let text = format!(
             "This user may not subscribe to {}.*, where replies arrive: allow it, or set \
              inboxPrefix to a prefix that is allowed",
-            self.settings.inbox
+            self.inbox
         );
         Error::new(ErrorKind::PermissionDenied, text)
     }

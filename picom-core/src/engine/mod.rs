@@ -48,8 +48,8 @@ pub struct Settings {
     pub service: String,
     /// The id of this instance, unique in the world, one token.
     pub instance: String,
-    /// The subject under which replies arrive: the inbox prefix and the instance.
-    pub inbox: String,
+    /// What the subject begins with under which replies arrive; the instance's id follows.
+    pub inbox_prefix: String,
     /// The default deadline of a call; `None`: none.
     pub timeout: Option<Duration>,
     /// How often a call that certainly did not run is tried again.
@@ -132,6 +132,8 @@ enum Pending {
 /// The engine of one instance. `C` is what the driver needs to deliver a completion.
 pub struct Engine<C> {
     settings: Settings,
+    /// Where replies arrive, without the token of the call.
+    inbox: String,
     link: Link,
     slots: Slots<Work<C>>,
     wheel: Wheel,
@@ -153,13 +155,15 @@ impl<C> Engine<C> {
     /// An engine without a connection. Its inbox is the first subscription that it asks for.
     /// `seed` makes its jitter differ from that of other instances.
     pub fn new(settings: Settings, now: Instant, seed: u64) -> Engine<C> {
+        let inbox = format!("{}.{}", settings.inbox_prefix, settings.instance);
         let subscriptions = VecDeque::from([Subscription::Start {
             route: Route::Inbox,
-            subject: format!("{}.*", settings.inbox).into(),
+            subject: format!("{inbox}.*").into(),
             queue: None,
         }]);
         Engine {
             settings,
+            inbox,
             link: Link {
                 connected: false,
                 ever_connected: false,

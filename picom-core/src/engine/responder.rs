@@ -288,7 +288,7 @@ impl<C> Engine<C> {
     }
 
     pub(super) fn subscribe_denied(&mut self, subject: &str) {
-        if subject.starts_with(self.settings.inbox.as_str()) {
+        if subject.starts_with(self.inbox.as_str()) {
             self.inbox_was_denied();
         } else if subject == self.service_subject() {
             self.responder.denied = true;

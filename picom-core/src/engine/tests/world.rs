@@ -85,7 +85,7 @@ pub(super) fn settings(service: &str, instance: &str) -> Settings {
     Settings {
         service: service.into(),
         instance: instance.into(),
-        inbox: format!("_INBOX.{instance}"),
+        inbox_prefix: "_INBOX".into(),
         timeout: Some(ms(30_000)),
         retries: 3,
         close_timeout: ms(5_000),
