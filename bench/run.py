@@ -3,24 +3,16 @@
 
 Callers, responders and nats-server are processes of their own, all alive for the whole run. For
 each figure the peers take turns, round after round, so that a noisy machine is noisy for all of
-them; what is reported are medians over the rounds, and ratios within one round.
+them; what is reported are medians over the rounds, and ratios within one round. A peer that is
+not installed, fails or gets stuck is left out, and named at the end.
 """
 
 import argparse
-import json
-import os
-import pathlib
-import shutil
-import socket
-import statistics
-import subprocess
-import sys
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-NODE = ["node", str(ROOT / "bench/node/peer.js")]
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-RUST = [str(TARGET / "release/picom-bench")]
+from harness import (
+    NODE, ROOT, RUST, Bench, End, Failed, Pair, did_not_measure, run, shown_ratio, summarise,
+    turn_limit, versions, write_json,
+)
 
 # name: (command, the peer that its ratios are to)
 PEERS = {
@@ -34,76 +26,12 @@ PEERS = {
     "grpc-js": (NODE, "nats.js"),
     "picom-rust": (RUST, "async-nats"),
     "async-nats": (RUST, "async-nats"),
+    # The same with all of the caller's loops in one task.
+    "picom-rust-joined": (RUST, "async-nats-joined"),
+    "async-nats-joined": (RUST, "async-nats-joined"),
 }
-# A ratio that differs more than this between its quarters says nothing, and is not printed.
-MOST_SPREAD = 0.5
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class End:
-    """One process of a peer."""
-
-    def __init__(self, name, role, address):
-        self.process = subprocess.Popen(
-            [*PEERS[name][0], name, role, address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(self.process.stderr.read().strip()[-500:] or "ended at once")
-
-    def command(self, **command):
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(self.process.stderr.read().strip()[-500:] or "ended")
-        return json.loads(line)
-
-    def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")")[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def peak_mb(self):
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-    def stop(self):
-        self.process.stdin.close()
-        try:
-            self.process.wait(3)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def free_port():
-    """A port with the two behind it free as well: zeromq and gRPC listen there."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port < 65000:
-            return port
-
-
-def start_server(port):
-    binary = os.environ.get("PICOM_NATS_SERVER", str(ROOT / ".venv/bin/nats-server"))
-    process = subprocess.Popen(
-        [binary, "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
-    )
-    give_up = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return process
-        except OSError:
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError("nats-server does not start") from None
-            time.sleep(0.02)
+HEADER = ("peer", "per s", "ratio", "p50 µs", "p99 µs", "p50 ratio",
+          "cpu µs caller/resp./server", "cpu ratio")
 
 
 def cells(full):
@@ -118,49 +46,57 @@ def cells(full):
     yield "5 ms timer, 1024 in flight", {"op": "timer", "inflight": 1024, "size": 100}
 
 
-def measure(caller, responder, command, ms):
-    before = caller.cpu_seconds(), responder.cpu_seconds()
-    result = caller.command(**command, ms=ms)
-    if "error" in result or "absent" in result:
-        return result
-    count = max(1, result["count"])
-    result["rate"] = count / result["seconds"]
-    result["caller_cpu"] = (caller.cpu_seconds() - before[0]) / count * 1e6
-    result["responder_cpu"] = (responder.cpu_seconds() - before[1]) / count * 1e6
-    return result
+def start(bench, names, ms):
+    """The peers that start, and why the others do not."""
+    pairs, absent = {}, {}
+    for name in names:
+        try:
+            pairs[name] = Pair(bench, PEERS[name][0], name, turn_limit(ms))
+        except Failed as error:
+            absent[name] = str(error)
+    return pairs, absent
 
 
-def summarise(rounds, base_rounds):
-    """Medians, and the ratio to the base peer with its spread, round by round."""
-    summary = {
-        key: statistics.median(r[key] for r in rounds)
-        for key in ("rate", "p50", "p99", "caller_cpu", "responder_cpu")
-    }
-    for key in ("rate", "p50", "caller_cpu"):
-        ratios = [r[key] / b[key] for r, b in zip(rounds, base_rounds) if b[key] > 0]
-        if ratios:
-            middle = statistics.median(ratios)
-            quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 2 else [middle] * 3
-            summary[f"{key}_ratio"] = middle
-            summary[f"{key}_spread"] = (quarters[2] - quarters[0]) / middle
-    return summary
+def node_alone_mb(bench, limit):
+    """What a Node program takes that has nothing but the bench's own loop."""
+    end = bench.keep(End, [*NODE, "nothing", "caller", bench.address])
+    end.hear(limit)
+    idle_mb = end.memory_mb("VmRSS")
+    end.kill()
+    return idle_mb
 
 
-def shown_ratio(summary, key):
-    if f"{key}_ratio" not in summary or summary[f"{key}_spread"] > MOST_SPREAD:
-        return "-"
-    return f"{summary[f'{key}_ratio']:.2f} ±{summary[f'{key}_spread'] / 2 * 100:.0f}%"
+def measure(pairs, command, rounds, ms):
+    """All turns of one figure: a row for each peer that was alive at its beginning."""
+    results = {name: [] for name, pair in pairs.items() if not pair.failed}
+    for turn in range(-1, rounds):
+        for name, measured in results.items():
+            if pairs[name].failed:
+                continue
+            if command["op"] == "timer" and PEERS[name][0] is not NODE:
+                measured.append({"absent": True})
+                continue
+            # The first turn of each figure warms up, and counts only if it fails.
+            result = pairs[name].turn(command, ms if turn >= 0 else ms // 3)
+            if turn >= 0 or "error" in result:
+                measured.append(result)
+    rows = {}
+    for name, measured in results.items():
+        base = results.get(PEERS[name][1], [])
+        rows[name] = did_not_measure(measured) or summarise(
+            measured, [] if did_not_measure(base) else base)
+    return rows
 
 
 def print_cell(label, rows):
     print(f"\n{label}")
-    header = ("peer", "per s", "ratio", "p50 µs", "p99 µs", "p50 ratio", "cpu µs caller/resp.",
-              "cpu ratio")
-    table = [header]
+    table, notes = [HEADER], {}
     for name, summary in rows.items():
-        if "error" in summary or "absent" in summary:
-            table.append((name, summary.get("error", "absent")[:60], *[""] * 6))
+        if did_not_measure([summary]):
+            notes[len(table)] = summary.get("error", "it has no such thing").splitlines()[0][:80]
+            table.append((name, *[""] * (len(HEADER) - 1)))
             continue
+        cpu = (summary[f"{which}_cpu"] for which in ("caller", "responder", "server"))
         table.append((
             name,
             f"{summary['rate']:,.0f}",
@@ -168,12 +104,13 @@ def print_cell(label, rows):
             f"{summary['p50']:,.0f}",
             f"{summary['p99']:,.0f}",
             shown_ratio(summary, "p50"),
-            f"{summary['caller_cpu']:.1f} / {summary['responder_cpu']:.1f}",
+            " / ".join(f"{each:.1f}" for each in cpu),
             shown_ratio(summary, "caller_cpu"),
         ))
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    for row in table:
-        print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
+    for at, row in enumerate(table):
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()
+        print(f"  {line.ljust(widths[0])}  {notes[at]}" if at in notes else f"  {line}", flush=True)
 
 
 def main():
@@ -188,63 +125,36 @@ def main():
     rounds = arguments.rounds or (7 if arguments.full else 5)
     ms = arguments.ms or (2000 if arguments.full else 1000)
     wanted = arguments.peers.split(",") if arguments.peers else list(PEERS)
+    if unknown := set(wanted) - set(PEERS):
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
 
-    port = free_port()
-    server = start_server(port)
-    address = f"nats://127.0.0.1:{port}"
-    ends, absent, report = {}, {}, {}
-    try:
-        for name in wanted:
-            try:
-                responder = End(name, "responder", address)
-                ends[name] = (End(name, "caller", address), responder)
-            except (RuntimeError, OSError) as error:
-                absent[name] = str(error)
-                print(f"absent: {name}: {error}", file=sys.stderr)
+    report = {}
+    with Bench() as bench:
+        pairs, absent = start(bench, wanted, ms)
         for label, command in cells(arguments.full):
             if arguments.only and arguments.only not in label:
                 continue
-            results = {name: [] for name in ends}
-            for turn in range(-1, rounds):
-                for name, (caller, responder) in ends.items():
-                    if command["op"] == "timer" and PEERS[name][0] is not NODE:
-                        results[name].append({"absent": True})
-                        continue
-                    # The first turn of each figure warms up, and does not count.
-                    result = measure(caller, responder, command, ms if turn >= 0 else ms // 3)
-                    if turn >= 0:
-                        results[name].append(result)
-            rows = {}
-            for name, measured in results.items():
-                base = results.get(PEERS[name][1], measured)
-                broken = [r for r in measured + base if "error" in r or "absent" in r]
-                own = [r for r in measured if "error" in r or "absent" in r]
-                if own:
-                    rows[name] = own[0]
-                else:
-                    rows[name] = summarise(measured, [] if broken else base)
-            report[label] = rows
-            print_cell(label, rows)
-        memory = {name: [end.peak_mb() for end in pair] for name, pair in ends.items()}
-        print("\npeak memory, MB, caller / responder")
-        for name, (caller_mb, responder_mb) in memory.items():
-            print(f"  {name:24}{caller_mb:6.0f} / {responder_mb:.0f}")
-    finally:
-        for pair in ends.values():
-            for end in pair:
-                end.stop()
-        server.terminate()
-        server.wait()
-    out = pathlib.Path(arguments.json)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    versions = {
-        "node": shutil.which("node") and subprocess.check_output(["node", "-v"], text=True).strip()
-    }
-    out.write_text(json.dumps(
-        {"rounds": rounds, "ms": ms, "figures": report, "memory": memory, "absent": absent,
-         "versions": versions}, indent=1))
-    print(f"\nwritten to {out}")
+            report[label] = measure(pairs, command, rounds, ms)
+            print_cell(label, report[label])
+        failed = {name: pair.failed for name, pair in pairs.items() if pair.failed}
+        memory = {
+            name: [pair.idle_mb, *pair.peak_mb()] for name, pair in pairs.items() if not pair.failed
+        }
+        if any(PEERS[name][0] is NODE for name in memory):
+            memory["(node alone)"] = [node_alone_mb(bench, turn_limit(ms)), 0, 0]
+    print("\nmemory, MB: caller when it is connected and idle; peak of caller / responder")
+    for name, (idle_mb, caller_mb, responder_mb) in memory.items():
+        print(f"  {name:24}{idle_mb:6.1f}; {caller_mb:.0f} / {responder_mb:.0f}")
+    for what, names in (("absent", absent), ("failed, and left out of the rest", failed)):
+        if names:
+            print(f"\n{what}")
+        for name, why in names.items():
+            print(f"  {name:24}{why}")
+    write_json(arguments.json, {
+        "rounds": rounds, "ms": ms, "figures": report, "memory": memory, "absent": absent,
+        "failed": failed, "versions": versions(),
+    })
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

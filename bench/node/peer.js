@@ -1,27 +1,41 @@
 'use strict';
 
-// node peer.js PEER caller|responder ADDRESS: one end of one peer.
+// node peer.js PEER caller|responder ADDRESS [SETUP]: one end of one peer. SETUP is JSON, all of it
+// optional: the service's name; how many copies of this end the process holds, each with its own
+// connection; how many methods there are to call in rotation (picom and nats.js only).
 
 const { answer, caller, responder } = require('./harness');
 
-const [peer, role, address] = process.argv.slice(2);
-const SERVICE = `bench-${peer}`;
-const TARGET = `${SERVICE}.echo`;
+const [peer, role, address, setup = '{}'] = process.argv.slice(2);
+const { service: SERVICE = `bench-${peer}`, copies = 1, methods = 0 } = JSON.parse(setup);
+const METHODS = ['echo'];
+for (let i = 1; i < methods; i++) METHODS.push(`echo${i}`);
+const TARGETS = METHODS.map((method) => `${SERVICE}.${method}`);
+const TARGET = TARGETS[0];
 const SINK = 'sink.echo';
+
+let turn = 0;
+const nextTarget = () => {
+	if (turn === TARGETS.length) turn = 0;
+	return TARGETS[turn++];
+};
 
 const peers = {
 	async picom() {
 		const Picom = require('../../bindings/node');
 		const picom = new Picom(SERVICE, { servers: address });
 		if (role === 'responder') {
-			return picom.expose({ echo: answer });
+			return picom.expose(Object.fromEntries(METHODS.map((method) => [method, answer])));
 		}
 		await picom.connect();
 		return {
-			request: (body) => picom.request(TARGET, body),
+			request: (body) => picom.request(nextTarget(), body),
 			publishAll: (body, n) => Promise.all(Array.from({ length: n }, () => picom.publish(SINK, body)))
 		};
 	},
+
+	// For what Node itself takes.
+	nothing: async () => ({}),
 
 	'nats.js': () => natsJs({}),
 	'nats.js-noAsyncTraces': () => natsJs({ noAsyncTraces: true }),
@@ -138,7 +152,9 @@ const peers = {
 			});
 		}
 		const Client = grpc.makeClientConstructor(definition, 'bench');
-		const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
+		// A proxy of the environment is not meant for this machine's own address.
+		const options = { 'grpc.enable_http_proxy': 0 };
+		const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), options);
 		return {
 			request: (body) => new Promise((resolve, reject) => {
 				client.echo(body, (error, reply) => (error ? reject(error) : resolve(reply)));
@@ -151,16 +167,21 @@ async function natsJs(options) {
 	const { connect } = require('@nats-io/transport-node');
 	const connection = await connect({ servers: address, ...options });
 	if (role === 'responder') {
+		const handlers = new Map(METHODS.map((method) => [method, answer]));
+		// With one method, as in run.py, there is nothing to look up.
+		const handlerOf = methods === 0
+			? () => answer
+			: ({ subject }) => handlers.get(subject.slice(subject.lastIndexOf('.') + 1));
 		connection.subscribe(`${SERVICE}.>`, {
 			queue: SERVICE,
-			callback: (error, message) => message.respond(JSON.stringify(answer(message.json())))
+			callback: (error, message) => message.respond(JSON.stringify(handlerOf(message)(message.json())))
 		});
 		return connection.flush();
 	}
 	const timeout = 30000;
 	return {
 		request: async (body) =>
-			(await connection.request(TARGET, JSON.stringify(body), { timeout })).json(),
+			(await connection.request(nextTarget(), JSON.stringify(body), { timeout })).json(),
 		publishAll: (body, n) => {
 			for (let i = 0; i < n; i++) connection.publish(SINK, JSON.stringify(body));
 			return connection.flush();
@@ -168,4 +189,4 @@ async function natsJs(options) {
 	};
 }
 
-peers[peer]().then(role === 'caller' ? caller : responder);
+Promise.all(Array.from({ length: copies }, () => peers[peer]())).then(role === 'caller' ? caller : responder);

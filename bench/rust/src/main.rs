@@ -1,4 +1,5 @@
 //! `picom-bench PEER caller|responder ADDRESS`: one end of one peer, in a default tokio runtime.
+//! A caller's loops are a task each, or with `-joined` behind the peer's name one task's.
 //! Commands and results are the lines of bench/node/harness.js.
 
 use std::future::Future;
@@ -56,7 +57,11 @@ async fn main() -> Result<(), Failure> {
         return Err("usage: picom-bench PEER caller|responder ADDRESS".into());
     };
     let service = format!("bench-{peer}");
-    match (peer.as_str(), role.as_str()) {
+    let (peer, joined) = match peer.strip_suffix("-joined") {
+        Some(peer) => (peer, true),
+        None => (peer.as_str(), false),
+    };
+    match (peer, role.as_str()) {
         ("picom-rust", "responder") => {
             let picom = Picom::new(&service, Options::new().server(address))?;
             let echo = |message: Message| async move { Ok::<_, String>(answer(message)) };
@@ -67,8 +72,9 @@ async fn main() -> Result<(), Failure> {
             let picom = Picom::new(&service, Options::new().server(address))?;
             picom.connect().await?;
             let target = format!("{service}.echo");
-            let request = |body: Message| {
-                let (picom, target) = (picom.clone(), target.clone());
+            let (caller, name) = (picom.clone(), target);
+            let request = move |body: Message| {
+                let (picom, target) = (caller.clone(), name.clone());
                 async move { Ok(picom.request::<_, Answer>(&target, &body).await?) }
             };
             let publish = |body: Message| {
@@ -79,7 +85,7 @@ async fn main() -> Result<(), Failure> {
                 }
             };
             let flush = || async { Ok(()) };
-            serve_commands(request, publish, flush).await
+            serve_commands(request, publish, flush, joined).await
         }
         (_, "responder") => {
             let client = async_nats::connect(address).await?;
@@ -98,8 +104,9 @@ async fn main() -> Result<(), Failure> {
         _ => {
             let client = async_nats::connect(address).await?;
             let target = format!("{service}.echo");
-            let request = |body: Message| {
-                let (client, target) = (client.clone(), target.clone());
+            let (caller, name) = (client.clone(), target);
+            let request = move |body: Message| {
+                let (client, target) = (caller.clone(), name.clone());
                 async move {
                     let body = serde_json::to_vec(&body)?;
                     let reply = client.request(target, body.into()).await?;
@@ -114,7 +121,7 @@ async fn main() -> Result<(), Failure> {
                 }
             };
             let flush = || async { Ok(client.flush().await?) };
-            serve_commands(request, publish, flush).await
+            serve_commands(request, publish, flush, joined).await
         }
     }
 }
@@ -129,9 +136,10 @@ async fn serve_commands<R, RF, P, PF, F, FF>(
     request: R,
     publish: P,
     flush: F,
+    joined: bool,
 ) -> Result<(), Failure>
 where
-    R: Fn(Message) -> RF + Copy,
+    R: Fn(Message) -> RF + Clone + Send + Sync + 'static,
     RF: Future<Output = Result<Answer, Failure>> + Send + 'static,
     P: Fn(Message) -> PF + Copy,
     PF: Future<Output = Result<(), Failure>> + Send + 'static,
@@ -151,35 +159,44 @@ where
         }
         let command: Command = serde_json::from_str(&line)?;
         let measured = match command.op.as_str() {
-            "request" => requests(&command, request).await?,
+            "request" => requests(&command, request.clone(), joined).await?,
             _ => publishes(&command, publish, flush).await?,
         };
         println!("{}", serde_json::to_string(&measured)?);
     }
 }
 
-async fn requests<R, RF>(command: &Command, request: R) -> Result<Measured, Failure>
+async fn requests<R, RF>(command: &Command, request: R, joined: bool) -> Result<Measured, Failure>
 where
-    R: Fn(Message) -> RF + Copy,
+    R: Fn(Message) -> RF + Clone + Send + Sync + 'static,
     RF: Future<Output = Result<Answer, Failure>> + Send + 'static,
 {
     let body = message(command.size);
     let begin = Instant::now();
     let end = begin + Duration::from_millis(command.ms);
-    let one = async || -> Result<Vec<f64>, Failure> {
+    let one = move |request: R, body: Message| async move {
         let mut took = Vec::new();
         loop {
             let sent = Instant::now();
             if sent >= end {
-                return Ok(took);
+                return Ok::<_, Failure>(took);
             }
             let reply = request(body.clone()).await?;
             assert_eq!(reply.sum, 3, "wrong reply");
             took.push(sent.elapsed().as_secs_f64() * 1e6);
         }
     };
+    let loops = (0..command.inflight).map(|_| one(request.clone(), body.clone()));
+    let ended = match joined {
+        true => join_all(loops).await,
+        false => {
+            let tasks: Vec<_> = loops.map(tokio::spawn).collect();
+            let ended = join_all(tasks).await;
+            ended.into_iter().collect::<Result<_, _>>()?
+        }
+    };
     let mut samples = Vec::new();
-    for took in join_all((0..command.inflight).map(|_| one())).await {
+    for took in ended {
         samples.extend(took?);
     }
     let seconds = begin.elapsed().as_secs_f64();

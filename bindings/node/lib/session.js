@@ -12,7 +12,7 @@ const { EVENT, SUBMIT, WIDTH } = require('./records');
 
 const BATCH = 1024;
 const BATCH_TEXT = 1 << 20;
-const TARGETS = 8192;
+const TARGETS = 1 << 16;
 
 // How many records there are, whether there is more, and the records.
 const HEAD = 2;
@@ -58,6 +58,7 @@ class Session {
 
 		this.sources = [];
 		this.names = [];
+		this.known = new Set();
 		this.drained = 0;
 		// What is submitted while a batch comes in goes out behind it.
 		this.draining = false;
@@ -114,7 +115,8 @@ class Session {
 		this.sources.push(source);
 		for (const name of names) {
 			// The core numbers names by the order in which they were first exposed.
-			if (!this.names.includes(name)) {
+			if (!this.known.has(name)) {
+				this.known.add(name);
 				this.names.push(name);
 			}
 		}
