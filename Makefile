@@ -93,6 +93,10 @@ bench: $(VENV)/.installed bench/node/node_modules/.installed node ## Measure pic
 bench-full: $(VENV)/.installed bench/node/node_modules/.installed node ## The same at all sizes (under 40 minutes)
 	$(PYTHON) bench/run.py --full
 
+.PHONY: bench-scale
+bench-scale: $(VENV)/.installed bench/node/node_modules/.installed node ## The cost as callers, instances, methods and bodies grow (3 minutes)
+	$(PYTHON) bench/scale.py
+
 # --- Longer checks --------------------------------------------------------------------------
 
 .PHONY: check-deep

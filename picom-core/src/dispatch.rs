@@ -46,11 +46,7 @@ impl Method {
     }
 
     fn is_apart(&self) -> bool {
-        let apart = self.apart.load(Ordering::Relaxed);
-        if apart > 0 {
-            self.apart.store(apart - 1, Ordering::Relaxed);
-        }
-        apart > 0
+        self.apart.load(Ordering::Relaxed) > 0
     }
 
     fn took(&self, time: Duration) {
@@ -65,14 +61,21 @@ impl Method {
 /// A call, and what answers for it if nobody else does.
 type Waiting = (CallGuard, Arc<Method>, IncomingCall);
 
-/// Calls that share a task, as far as they have not begun.
-type Sharers = Mutex<VecDeque<Waiting>>;
+/// What a shared task has before it, and behind it.
+#[derive(Default)]
+struct Sharing {
+    waiting: VecDeque<Waiting>,
+    /// What is to be submitted together.
+    replies: Vec<(CallGuard, Outcome)>,
+}
+
+type Sharers = Mutex<Sharing>;
 
 /// Collects the calls of a turn, and looks after those that were handed out together.
 #[derive(Default)]
 pub(crate) struct Dispatch {
     calls: Vec<Waiting>,
-    shared: Vec<(Instant, Arc<Sharers>)>,
+    handed_out: Vec<(Instant, Arc<Sharers>)>,
 }
 
 impl Dispatch {
@@ -87,58 +90,63 @@ impl Dispatch {
         while let Some(first) = calls.next() {
             let runtime = first.1.runtime.clone();
             if first.1.is_apart() {
+                // Only the I/O thread counts down.
+                first.1.apart.fetch_sub(1, Ordering::Relaxed);
                 runtime.spawn(alone(first));
                 continue;
             }
-            let mut sharers = VecDeque::with_capacity(calls.len().min(SHARING - 1) + 1);
-            sharers.push_back(first);
-            while sharers.len() < SHARING {
+            let mut waiting = VecDeque::with_capacity(calls.len().min(SHARING - 1) + 1);
+            waiting.push_back(first);
+            while waiting.len() < SHARING {
                 let joins =
                     |next: &Waiting| next.1.runtime.id() == runtime.id() && !next.1.is_apart();
                 match calls.next_if(joins) {
-                    Some(next) => sharers.push_back(next),
+                    Some(next) => waiting.push_back(next),
                     None => break,
                 }
             }
-            let sharers = Arc::new(Mutex::new(sharers));
-            self.shared.push((now, sharers.clone()));
+            let replies = Vec::with_capacity(waiting.len());
+            let sharers = Arc::new(Mutex::new(Sharing { waiting, replies }));
+            self.handed_out.push((now, sharers.clone()));
             runtime.spawn(share(sharers));
         }
     }
 
     /// When [`Dispatch::run`] should look after the calls again.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
-        self.shared.first().map(|(since, _)| *since + PATIENCE)
+        self.handed_out.first().map(|(since, _)| *since + PATIENCE)
     }
 
     /// A handler that blocks its thread holds up nobody but itself.
     fn rescue(&mut self, now: Instant) {
-        self.shared.retain(|(since, sharers)| {
-            if Arc::strong_count(sharers) == 1 && lock(sharers).is_empty() {
-                return false;
-            }
+        self.handed_out.retain(|(since, sharers)| {
+            let ended = Arc::strong_count(sharers) == 1;
             let held_up = now.saturating_duration_since(*since) >= PATIENCE;
-            if held_up {
-                spawn_each(lock(sharers).drain(..));
+            if ended || held_up {
+                let left = std::mem::take(&mut *lock(sharers));
+                submit(left.replies);
+                spawn_each(left.waiting);
             }
-            !held_up
+            !ended && !held_up
         });
     }
 }
 
-fn lock(sharers: &Sharers) -> MutexGuard<'_, VecDeque<Waiting>> {
+fn lock(sharers: &Sharers) -> MutexGuard<'_, Sharing> {
     sharers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn spawn_each(calls: impl Iterator<Item = Waiting>) {
+fn spawn_each(calls: VecDeque<Waiting>) {
     for waiting in calls {
         waiting.1.runtime.clone().spawn(alone(waiting));
     }
 }
 
-/// Starts a call. Expired work is dropped before its handler runs.
+/// Starts a call. Expired work is dropped before its handler runs, and so is what nobody will
+/// answer because the instance is closed.
 fn start(method: &Method, call: IncomingCall, guard: &CallGuard) -> Option<Running> {
-    if call.expires.is_some_and(|expires| expires <= Instant::now()) {
+    let expired = call.expires.is_some_and(|expires| expires <= Instant::now());
+    if expired || guard.shared().has_ended() {
         return None;
     }
     let handler = method.handler.clone();
@@ -158,16 +166,28 @@ async fn alone((guard, method, call): Waiting) {
 
 /// Calls that share a task, and one submission for the replies that are there at once.
 async fn share(sharers: Arc<Sharers>) {
-    let next = || lock(&sharers).pop_front();
-    let mut replies = Replies(Vec::new());
-    let mut before = Instant::now();
-    while let Some((guard, method, call)) = next() {
+    let mut done = None;
+    let mut oldest = Instant::now();
+    let mut before = oldest;
+    loop {
+        // What is done is in everybody's reach before another handler may block.
+        let next = {
+            let mut sharing = lock(&sharers);
+            sharing.replies.extend(done.take());
+            sharing.waiting.pop_front()
+        };
+        if next.is_none() || before - oldest > SLOW {
+            let replies = std::mem::take(&mut lock(&sharers).replies);
+            submit(replies);
+            oldest = before;
+        }
+        let Some((guard, method, call)) = next else { return };
         let Some(mut running) = start(&method, call, &guard) else {
-            replies.0.push((guard, Outcome::Expired));
+            done = Some((guard, Outcome::Expired));
             continue;
         };
         match poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await {
-            Poll::Ready(outcome) => replies.0.push((guard, outcome)),
+            Poll::Ready(outcome) => done = Some((guard, outcome)),
             Poll::Pending => {
                 method.runtime.spawn(async move { guard.reply(running.await) });
             }
@@ -177,22 +197,18 @@ async fn share(sharers: Arc<Sharers>) {
         method.took(took);
         if took > SLOW {
             // What is behind it has waited, and is not to wait for one another too.
-            spawn_each(lock(&sharers).drain(..));
+            let waiting = std::mem::take(&mut lock(&sharers).waiting);
+            spawn_each(waiting);
         }
     }
 }
 
-/// Outcomes that are submitted together, also when the task ends early.
-struct Replies(Vec<(CallGuard, Outcome)>);
-
-impl Drop for Replies {
-    fn drop(&mut self) {
-        let Some(shared) = self.0.first().map(|(guard, _)| guard.shared().clone()) else { return };
-        // What comes after the end has nobody to go to.
-        shared.submit_all(|batch| {
-            for (guard, outcome) in self.0.drain(..) {
-                batch.push(Submission::Reply(guard.release(), outcome));
-            }
-        });
-    }
+fn submit(replies: Vec<(CallGuard, Outcome)>) {
+    let Some(shared) = replies.first().map(|(guard, _)| guard.shared().clone()) else { return };
+    // What comes after the end has nobody to go to.
+    shared.submit_all(|batch| {
+        for (guard, outcome) in replies {
+            batch.push(Submission::Reply(guard.release(), outcome));
+        }
+    });
 }

@@ -193,3 +193,77 @@ pub(crate) fn submit(
     }
     queue.append(&mut settled);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn queue() -> (HostQueue, Arc<AtomicU32>) {
+        let wakes = Arc::new(AtomicU32::new(0));
+        let count = wakes.clone();
+        let queue = HostQueue::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        (queue, wakes)
+    }
+
+    /// Appends completions of ten bytes each, numbered from `first`.
+    fn append(queue: &HostQueue, first: u32, count: u32) {
+        let json = || Ok(Some(Bytes::from_static(b"1234567890")));
+        let mut events = (first..first + count).map(|n| HostEvent::Settled(n, json())).collect();
+        queue.append(&mut events);
+    }
+
+    fn drain(queue: &HostQueue, most: usize, most_bytes: usize) -> (Vec<u32>, bool) {
+        let mut events = VecDeque::new();
+        let more = queue.drain(most, most_bytes, &mut events);
+        let number = |event| match event {
+            HostEvent::Settled(number, _) => number,
+            other => panic!("{other:?}"),
+        };
+        (events.into_iter().map(number).collect(), more)
+    }
+
+    #[test]
+    fn a_drain_ends_at_its_bounds_and_says_that_there_is_more() {
+        let (queue, _) = queue();
+        append(&queue, 0, 10);
+        assert_eq!(drain(&queue, 3, 1000), (vec![0, 1, 2], true));
+        assert_eq!(drain(&queue, 100, 25), (vec![3, 4, 5], true));
+        assert_eq!(drain(&queue, 1, 1), (vec![6], true));
+        append(&queue, 10, 1);
+        assert_eq!(drain(&queue, 100, 41), (vec![7, 8, 9, 10], false));
+        // All bytes were given back: what is within the bounds comes whole.
+        append(&queue, 11, 4);
+        assert_eq!(drain(&queue, 4, 41), (vec![11, 12, 13, 14], false));
+        assert_eq!(drain(&queue, 4, 41), (vec![], false));
+    }
+
+    #[test]
+    fn the_host_is_woken_once_until_it_drains_and_not_while_there_is_more() {
+        let (queue, wakes) = queue();
+        let woken = || wakes.load(Ordering::Relaxed);
+        append(&queue, 0, 2);
+        append(&queue, 2, 2);
+        assert_eq!(woken(), 1);
+        assert!(drain(&queue, 1, 1000).1);
+        append(&queue, 4, 1);
+        assert_eq!(woken(), 1);
+        assert_eq!(drain(&queue, 100, 1000), (vec![1, 2, 3, 4], false));
+        append(&queue, 5, 1);
+        assert_eq!(woken(), 2);
+    }
+
+    #[test]
+    fn what_the_host_still_holds_keeps_its_place() {
+        let (queue, _) = queue();
+        let mut held = VecDeque::from([HostEvent::Settled(0, Ok(None))]);
+        append(&queue, 1, 2);
+        assert!(!queue.drain(100, 1000, &mut held));
+        assert_eq!(held.len(), 3);
+        assert!(matches!(held[0], HostEvent::Settled(0, _)));
+    }
+}

@@ -68,6 +68,8 @@ struct Queue {
 pub(crate) struct Shared {
     queue: Mutex<Queue>,
     awake: AtomicBool,
+    /// As in the queue, for those who only look.
+    ended: AtomicBool,
     pub(crate) waker: AtomicWaker,
     next_key: AtomicU64,
 }
@@ -124,10 +126,16 @@ impl Shared {
         std::mem::swap(&mut queue.submissions, into);
     }
 
+    /// Whether the driver has ended: nothing that is submitted will be done.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Ends the queue, and returns what was left in it.
     pub(crate) fn end(&self) -> VecDeque<Submission> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.ended = true;
+        self.ended.store(true, Ordering::Release);
         std::mem::take(&mut queue.submissions)
     }
 }

@@ -43,6 +43,62 @@ async fn a_handler_that_blocks_its_thread_may_wait_for_a_call_that_came_with_it(
     soon(service.close()).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_reply_does_not_wait_for_a_handler_that_blocks_behind_it() {
+    let (service, caller) = instances("behind");
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let methods = Methods::new().add("at_once", |(): ()| async { Ok::<_, String>(()) }).add(
+        "wait",
+        move |(): ()| {
+            wait.lock().unwrap().recv().unwrap();
+            async { Ok::<_, String>(()) }
+        },
+    );
+    soon(service.expose(methods)).await.unwrap();
+    let first = caller.request::<_, ()>("svc.at_once", &());
+    let first = async {
+        first.await.unwrap();
+        // The other handler ends only because this one's reply came.
+        go.send(()).unwrap();
+    };
+    let ((), waited) = soon(join(first, caller.request::<_, ()>("svc.wait", &()))).await;
+    waited.unwrap();
+    soon(service.close()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn no_handler_begins_after_close_has_completed() {
+    let options = picom::Options::new().server("memory://after").close_timeout(ms(1));
+    let service = Picom::new("svc", options).unwrap();
+    let caller = Picom::new("", picom::Options::new().server("memory://after")).unwrap();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let begun = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = begun.clone();
+    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let methods = Methods::new().add("wait", move |(): ()| {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        told.send(()).unwrap();
+        let _ = wait.lock().unwrap().recv();
+        async { Ok::<_, String>(()) }
+    });
+    soon(service.expose(methods)).await.unwrap();
+    let call = |_| caller.request_json("svc.wait", None, ms(0)).unwrap();
+    let calls: Vec<_> = (0..50).map(call).collect();
+    soon(tells.recv()).await.unwrap();
+    soon(service.close()).await.unwrap();
+    let before = begun.load(std::sync::atomic::Ordering::SeqCst);
+    // Every one that has begun ends now, and the others are free to begin.
+    drop(go);
+    drop(calls);
+    drop(service);
+    soon(async { while tells.recv().await.is_some() {} }).await;
+    // Two other threads may have been past the check when it closed, and not in their handlers.
+    let after = begun.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(after <= before + 2, "{} handlers began after close", after - before);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn handlers_that_compute_for_long_do_it_side_by_side() {
     let (service, caller) = instances("meeting");

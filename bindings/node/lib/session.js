@@ -12,7 +12,7 @@ const { EVENT, SUBMIT, WIDTH } = require('./records');
 
 const BATCH = 1024;
 const BATCH_TEXT = 1 << 20;
-const TARGETS = 1 << 16;
+const TARGETS = 1 << 14;
 
 // How many records there are, whether there is more, and the records.
 const HEAD = 2;

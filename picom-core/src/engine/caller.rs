@@ -190,7 +190,7 @@ impl<C> Engine<C> {
         // The responder counts from reading the mark, so a rest of less than 1 ms is rounded up.
         let left = left.map(|left| {
             let rest = u64::from(left.subsec_nanos().div_ceil(1_000_000));
-            Duration::from_millis(left.as_secs() * 1000 + rest)
+            Duration::from_millis(left.as_secs().saturating_mul(1000).saturating_add(rest))
         });
         let reply = token_text(&mut self.scratch, &self.inbox, id);
         // The call's id is the end of its reply subject: the instance and the token.

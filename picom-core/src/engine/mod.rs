@@ -216,7 +216,8 @@ impl<C> Engine<C> {
         }
         self.link.connected = false;
         self.out.notices.push(Notice::Disconnected);
-        self.echoed.clear();
+        // Their echoes came before the end, and every refusal before them.
+        self.settle_proven();
         for id in self.slots.find(Work::is_handed_over) {
             match self.slots.get(id) {
                 Some(Work::Barrier(_)) => self.barrier_lost(id),

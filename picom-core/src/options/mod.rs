@@ -93,8 +93,8 @@ impl Options {
         self
     }
 
-    /// How long a silent peer counts as alive. Default 30 s, at least 1 s. The server is
-    /// pinged every third of it.
+    /// How long a silent peer counts as alive. Default 30 s, at least 1 s. A server that is
+    /// silent for a third of it is pinged.
     pub fn ttl(mut self, ttl: Duration) -> Options {
         self.ttl = ttl;
         self

@@ -1,10 +1,18 @@
 //! The address of a nats-server, as users write it.
 
+use std::fmt;
+
 use url::{Host, Url};
 
 /// Where a server is, and how to speak to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ServerAddress(Url);
+
+impl fmt::Debug for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url_without_user())
+    }
+}
 
 impl ServerAddress {
     /// Reads `nats://`, `tls://`, `ws://` and `wss://` URLs, and `host:port`. `None` for
@@ -32,13 +40,8 @@ impl ServerAddress {
         self.0.port_or_known_default().unwrap_or(4222)
     }
 
-    /// Whether it speaks WebSocket, and then whether within TLS.
-    pub(crate) fn websocket(&self) -> Option<bool> {
-        match self.0.scheme() {
-            "ws" => Some(false),
-            "wss" => Some(true),
-            _ => None,
-        }
+    pub(crate) fn is_websocket(&self) -> bool {
+        matches!(self.0.scheme(), "ws" | "wss")
     }
 
     /// Whether the scheme asks for TLS.
@@ -101,7 +104,7 @@ mod tests {
             let address = ServerAddress::parse(text).expect(text);
             assert_eq!((address.host(), address.port()), (host, port), "{text}");
             assert_eq!(address.wants_tls(), tls, "{text}");
-            assert_eq!(address.websocket().is_some(), text.starts_with("ws"), "{text}");
+            assert_eq!(address.is_websocket(), text.starts_with("ws"), "{text}");
         }
         for text in ["", "nats://", "http://example.org", "nats://:4222", "a b", "host:99999"] {
             assert_eq!(ServerAddress::parse(text), None, "{text}");

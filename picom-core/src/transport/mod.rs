@@ -23,7 +23,7 @@ pub enum Event {
     ConnectFailed(Error),
     /// The server refused a subject.
     Denied(Denied),
-    /// Something was lost that no call can report.
+    /// The server reported an error that no call can report.
     Trouble(Error),
 }
 

@@ -1,7 +1,7 @@
 //! The header `Picom-Call`: the id of a call and the milliseconds left of its deadline.
 //!
-//! One header for both, because a second one costs every request another allocation on each
-//! side (docs/protocol.md, "Level 1").
+//! One header for both, because a second one costs every request more bytes (docs/protocol.md,
+//! "Level 1").
 
 use std::time::Duration;
 

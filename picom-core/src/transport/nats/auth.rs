@@ -133,7 +133,8 @@ mod tests {
     }
 
     fn with(options: &Options) -> Result<serde_json::Value> {
-        let info = ServerInfo { nonce: "nonce".into(), ..ServerInfo::default() };
+        let mut info = ServerInfo::default();
+        info.nonce = "nonce".into();
         let user = Some(("url".to_owned(), None));
         connect(options, "", &info, false, user).map(|c| serde_json::to_value(c).unwrap())
     }

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::auth;
-use super::link::{Link, Stream};
+use super::connection::{Connection, Stream, BLOCK};
 use super::parse::{self, Next, Op};
 use super::websocket::Bytestream;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,17 +24,26 @@ use crate::options::{self, Options, ServerAddress, TlsOptions};
 
 /// How long one server may take from the first packet to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-const BLOCK: usize = 64 << 10;
+
+/// After so long a connection has shown that it holds.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// What picom reads of a server's `INFO`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ServerInfo {
-    pub(super) max_payload: usize,
+    max_payload: Option<usize>,
     pub(super) nonce: String,
     pub(super) tls_required: bool,
     #[serde(deserialize_with = "nullable")]
     pub(super) connect_urls: Vec<String>,
+}
+
+impl ServerInfo {
+    /// What the server accepts; a server's default where it does not say.
+    pub(super) fn max_payload(&self) -> usize {
+        self.max_payload.unwrap_or(1 << 20)
+    }
 }
 
 fn nullable<'de, D: serde::Deserializer<'de>>(
@@ -48,29 +57,47 @@ pub(super) struct Connector {
     options: Arc<Options>,
     name: String,
     servers: Vec<Server>,
-    /// Rounds since there was a connection.
+    /// Rounds since there was a connection that lasted.
     rounds: usize,
-    ever_connected: bool,
+    connected: Option<Instant>,
 }
 
+#[derive(Clone)]
 struct Server {
     address: ServerAddress,
+    wants_tls: bool,
     failures: u32,
+    /// A server named it; the options did not.
+    discovered: bool,
+}
+
+impl Server {
+    fn new(address: ServerAddress) -> Server {
+        Server { wants_tls: address.wants_tls(), address, failures: 0, discovered: false }
+    }
+
+    fn is_at(&self, address: &ServerAddress) -> bool {
+        (self.address.host(), self.address.port()) == (address.host(), address.port())
+    }
 }
 
 impl Connector {
     /// `name` is what the servers list the connection under.
     pub(super) fn new(options: Arc<Options>, name: String) -> Connector {
         let addresses = options.servers.iter().filter_map(|text| ServerAddress::parse(text));
-        let servers = addresses.map(|address| Server { address, failures: 0 }).collect();
-        Connector { options, name, servers, rounds: 0, ever_connected: false }
+        let servers = addresses.map(Server::new).collect();
+        Connector { options, name, servers, rounds: 0, connected: None }
     }
 
     /// One round: every server once, those that failed least first, until one is connected.
     /// Rounds but the very first begin with a delay, so that a server that comes back is not
     /// run over by its clients.
-    pub(super) async fn round(&mut self) -> Result<(Link, ServerInfo)> {
-        if self.rounds > 0 || self.ever_connected {
+    pub(super) async fn round(&mut self) -> Result<(Connection, ServerInfo)> {
+        // A server that hangs up on everybody is not asked again and again at once.
+        if self.connected.is_some_and(|connected| connected.elapsed() >= LASTING) {
+            self.rounds = 0;
+        }
+        if self.rounds > 0 || self.connected.is_some() {
             tokio::time::sleep(reconnect_delay(self.rounds)).await;
         }
         self.rounds += 1;
@@ -79,14 +106,13 @@ impl Connector {
         order.sort_unstable();
         let mut last = Trouble::Io(io::ErrorKind::AddrNotAvailable.into());
         for (_, _, at) in order {
-            let address = self.servers[at].address.clone();
-            match self.try_server(&address).await {
-                Ok((link, info)) => {
+            let server = self.servers[at].clone();
+            match self.try_server(&server).await {
+                Ok((connection, info)) => {
                     self.servers[at].failures = 0;
-                    self.rounds = 0;
-                    self.ever_connected = true;
+                    self.connected = Some(Instant::now());
                     self.discover(&info);
-                    return Ok((link, info));
+                    return Ok((connection, info));
                 }
                 Err(trouble) => {
                     self.servers[at].failures += 1;
@@ -102,33 +128,38 @@ impl Connector {
         Err(explain(&self.options, last))
     }
 
-    /// Adds the servers that a server knows of. Those behind WebSocket cannot be told from it.
+    /// Adds the servers that a server knows of, and drops those that it knows of no longer.
+    /// Those behind WebSocket cannot be told from it.
     pub(super) fn discover(&mut self, info: &ServerInfo) {
-        if self.servers.iter().any(|server| server.address.websocket().is_some()) {
+        let websocket = self.servers.iter().any(|server| server.address.is_websocket());
+        if websocket || info.connect_urls.is_empty() {
             return;
         }
-        for url in &info.connect_urls {
-            let Some(address) = ServerAddress::parse(url) else { continue };
-            let same = |server: &Server| {
-                (server.address.host(), server.address.port()) == (address.host(), address.port())
-            };
-            if !self.servers.iter().any(same) {
-                self.servers.push(Server { address, failures: 0 });
+        let named: Vec<ServerAddress> =
+            info.connect_urls.iter().filter_map(|url| ServerAddress::parse(url)).collect();
+        self.servers.retain(|s| !s.discovered || named.iter().any(|address| s.is_at(address)));
+        // They come without a scheme, and are not to see in clear what the others do not.
+        let wants_tls = self.servers.iter().any(|server| server.wants_tls);
+        for address in named {
+            if !self.servers.iter().any(|server| server.is_at(&address)) {
+                self.servers.push(Server { address, wants_tls, failures: 0, discovered: true });
             }
         }
     }
 
     async fn try_server(
         &self,
-        address: &ServerAddress,
-    ) -> std::result::Result<(Link, ServerInfo), Trouble> {
-        let found = tokio::net::lookup_host((address.host(), address.port())).await;
+        server: &Server,
+    ) -> std::result::Result<(Connection, ServerInfo), Trouble> {
+        let target = (server.address.host(), server.address.port());
+        let found = tokio::time::timeout(HANDSHAKE, tokio::net::lookup_host(target)).await;
+        let found = found.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
         let mut last = Trouble::Io(io::ErrorKind::AddrNotAvailable.into());
-        for socket in found.map_err(Trouble::Io)? {
+        for socket in found? {
             let handshake = pin!(async {
                 let stream = TcpStream::connect(socket).await.map_err(Trouble::Io)?;
                 stream.set_nodelay(true).map_err(Trouble::Io)?;
-                self.handshake(stream, address).await
+                self.handshake(stream, server).await
             });
             match tokio::time::timeout(HANDSHAKE, handshake).await {
                 Ok(Ok(connected)) => return Ok(connected),
@@ -142,13 +173,14 @@ impl Connector {
     async fn handshake(
         &self,
         tcp: TcpStream,
-        address: &ServerAddress,
-    ) -> std::result::Result<(Link, ServerInfo), Trouble> {
-        let wants_tls = self.options.tls.is_some() || address.wants_tls();
+        server: &Server,
+    ) -> std::result::Result<(Connection, ServerInfo), Trouble> {
+        let address = &server.address;
+        let wants_tls = self.options.tls.is_some() || server.wants_tls;
         let mut read = BytesMut::with_capacity(BLOCK);
-        let mut stream: Box<dyn Stream> = match address.websocket() {
-            None => Box::new(tcp),
-            Some(_) => {
+        let mut stream: Box<dyn Stream> = match address.is_websocket() {
+            false => Box::new(tcp),
+            true => {
                 let inner: Box<dyn Stream> =
                     if wants_tls { self.tls(Box::new(tcp), address).await? } else { Box::new(tcp) };
                 let uri = address.url_without_user();
@@ -164,7 +196,7 @@ impl Connector {
             return Err(Trouble::other("it does not begin as a nats-server does"));
         };
         let mut info = parse_info(&json)?;
-        if address.websocket().is_none() && (wants_tls || info.tls_required) {
+        if !address.is_websocket() && (wants_tls || info.tls_required) {
             if !read.is_empty() {
                 return Err(Trouble::other("it sent more before TLS than it may"));
             }
@@ -186,7 +218,7 @@ impl Connector {
                 Op::Ok | Op::Message(_) => {}
             }
         }
-        Ok((Link::new(stream, read, self.options.ttl / 3), info))
+        Ok((Connection::new(stream, read, self.options.ttl / 3), info))
     }
 
     async fn tls(
@@ -326,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_of_the_cluster_join_those_of_the_options_once() {
+    fn servers_of_the_cluster_come_and_go_and_those_of_the_options_stay() {
         let options = Options::new().servers(["nats://me:secret@10.0.0.1:4222"]);
         let mut connector = Connector::new(Arc::new(options), String::new());
         let info = br#"{"max_payload":9,"connect_urls":["10.0.0.1:4222","[::1]:5","10.0.0.2:4222"],"x":1}"#;
@@ -335,6 +367,20 @@ mod tests {
         connector.discover(&info);
         let hosts: Vec<_> = connector.servers.iter().map(|s| s.address.host()).collect();
         assert_eq!(hosts, ["10.0.0.1", "::1", "10.0.0.2"]);
+        // One has left the cluster; what the options name stays.
+        connector.discover(&parse_info(br#"{"connect_urls":["10.0.0.2:4222"]}"#).unwrap());
+        let hosts: Vec<_> = connector.servers.iter().map(|s| s.address.host()).collect();
+        assert_eq!(hosts, ["10.0.0.1", "10.0.0.2"]);
         assert!(parse_info(br#"{"connect_urls":null}"#).is_ok());
+    }
+
+    #[test]
+    fn servers_that_join_servers_with_tls_are_asked_for_it_too() {
+        for (url, tls) in [("tls://10.0.0.1", true), ("nats://10.0.0.1", false)] {
+            let options = Options::new().server(url);
+            let mut connector = Connector::new(Arc::new(options), String::new());
+            connector.discover(&parse_info(br#"{"connect_urls":["10.0.0.2:4222"]}"#).unwrap());
+            assert_eq!(connector.servers[1].wants_tls, tls);
+        }
     }
 }

@@ -8,7 +8,7 @@
 
 mod auth;
 mod connect;
-mod link;
+mod connection;
 mod parse;
 mod permission;
 mod websocket;
@@ -29,24 +29,28 @@ use crate::options::Options;
 use crate::wire::call_mark::{CallMark, CALL_HEADER};
 use crate::wire::message::{Inbound, Outbound, Route, Subject};
 use connect::{Connector, ServerInfo};
-use link::Link;
+use connection::Connection;
 use parse::{Frame, Op};
 
 pub(crate) use connect::shown_servers;
 
 /// The head of a request from here on is copied in parts instead of as a whole.
 const LONG_HEAD: usize = 512;
+/// A server's `max_control_line` is 4,096 bytes by default.
+const LONGEST_REPLY: usize = 2048;
 
-type Round = Pin<Box<dyn Future<Output = (Connector, Result<(Link, ServerInfo)>)> + Send>>;
+type Round = Pin<Box<dyn Future<Output = (Connector, Result<(Connection, ServerInfo)>)> + Send>>;
 
 /// A connection to a nats-server that is made again when it is lost.
 pub struct NatsTransport {
     /// Away while it connects.
     connector: Option<Connector>,
     connecting: Option<Round>,
-    link: Option<Link>,
+    connection: Option<Connection>,
     subscriptions: Vec<Active>,
     events: VecDeque<Event>,
+    /// The program was told of an error of this connection's server.
+    complained: bool,
 }
 
 struct Active {
@@ -64,9 +68,10 @@ impl NatsTransport {
         NatsTransport {
             connector: Some(Connector::new(options, name)),
             connecting: None,
-            link: None,
+            connection: None,
             subscriptions: Vec::new(),
             events: VecDeque::new(),
+            complained: false,
         }
     }
 
@@ -84,12 +89,17 @@ impl NatsTransport {
         // The driver asks again, for what follows.
         cx.waker().wake_by_ref();
         match connected {
-            Ok((mut link, info)) => {
+            Ok((mut connection, info)) => {
                 for active in &self.subscriptions {
-                    link.subscribe(sid(active.route), &active.subject, active.queue.as_deref());
+                    connection.subscribe(
+                        sid(active.route),
+                        &active.subject,
+                        active.queue.as_deref(),
+                    );
                 }
-                self.link = Some(link);
-                Poll::Ready(Event::Connected { max_payload: info.max_payload })
+                self.connection = Some(connection);
+                self.complained = false;
+                Poll::Ready(Event::Connected { max_payload: info.max_payload() })
             }
             Err(error) => Poll::Ready(Event::ConnectFailed(error)),
         }
@@ -98,7 +108,7 @@ impl NatsTransport {
     /// The connection is gone: the driver is told, and another one is made.
     fn lose(&mut self, cx: &mut Context<'_>, error: &io::Error) {
         tracing::warn!(%error, "the connection to the server was lost");
-        self.link = None;
+        self.connection = None;
         self.subscriptions.retain(|active| !active.leaving);
         self.events.push_back(Event::Disconnected);
         cx.waker().wake_by_ref();
@@ -107,13 +117,12 @@ impl NatsTransport {
     fn take_op(&mut self, op: Op) -> Option<Inbound> {
         match op {
             Op::Message(frame) => {
-                // A number that is none of ours is of an earlier subscription.
                 return [Route::Inbox, Route::Service]
                     .into_iter()
                     .find(|route| sid(*route) == frame.sid)
                     .map(|route| inbound(route, &frame));
             }
-            Op::Ping => self.link.iter_mut().for_each(Link::pong),
+            Op::Ping => self.connection.iter_mut().for_each(Connection::pong),
             Op::Info(json) => match connect::parse_info(&json) {
                 Ok(info) => self.connector.iter_mut().for_each(|known| known.discover(&info)),
                 Err(error) => tracing::warn!(%error, "the server's INFO cannot be read"),
@@ -122,9 +131,12 @@ impl NatsTransport {
                 Some(denied) => self.events.push_back(Event::Denied(denied)),
                 // The server closes the connection after most of these.
                 None => {
-                    let text = format!("The server reported an error: {text}");
-                    let error = Error::new(ErrorKind::Disconnected, text);
-                    self.events.push_back(Event::Trouble(error));
+                    tracing::warn!(error = text, "the server reported an error");
+                    if !std::mem::replace(&mut self.complained, true) {
+                        let text = format!("The server reported an error: {text}");
+                        let error = Error::new(ErrorKind::Disconnected, text);
+                        self.events.push_back(Event::Trouble(error));
+                    }
                 }
             },
             Op::Pong | Op::Ok => {}
@@ -143,15 +155,15 @@ fn sid(route: Route) -> u64 {
 
 impl Transport for NatsTransport {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Some(link) = &mut self.link {
-            if let Err(error) = link.poll_alarm(cx) {
+        if let Some(connection) = &mut self.connection {
+            if let Err(error) = connection.poll_alarm(cx) {
                 self.lose(cx, &error);
             }
         }
         if let Some(event) = self.events.pop_front() {
             return Poll::Ready(event);
         }
-        match self.link {
+        match self.connection {
             Some(_) => Poll::Pending,
             None => self.poll_connecting(cx),
         }
@@ -159,8 +171,8 @@ impl Transport for NatsTransport {
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Inbound> {
         loop {
-            let Some(link) = &mut self.link else { return Poll::Pending };
-            match ready!(link.poll_op(cx)) {
+            let Some(connection) = &mut self.connection else { return Poll::Pending };
+            match ready!(connection.poll_op(cx)) {
                 Ok(op) => {
                     if let Some(message) = self.take_op(op) {
                         return Poll::Ready(message);
@@ -177,14 +189,14 @@ impl Transport for NatsTransport {
     fn subscribe(&mut self, subscription: Subscription) {
         match subscription {
             Subscription::Start { route, subject, queue } => {
-                if let Some(link) = &mut self.link {
-                    link.subscribe(sid(route), &subject, queue.as_deref());
+                if let Some(connection) = &mut self.connection {
+                    connection.subscribe(sid(route), &subject, queue.as_deref());
                 }
                 self.subscriptions.push(Active { route, subject, queue, leaving: false });
             }
-            Subscription::Drain(route) => match &mut self.link {
-                Some(link) => {
-                    link.unsubscribe(sid(route));
+            Subscription::Drain(route) => match &mut self.connection {
+                Some(connection) => {
+                    connection.unsubscribe(sid(route));
                     let ours = self.subscriptions.iter_mut().filter(|a| a.route == route);
                     ours.for_each(|active| active.leaving = true);
                 }
@@ -195,27 +207,20 @@ impl Transport for NatsTransport {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What is handed over while disconnected might leave much later.
-        let Some(link) = &mut self.link else { return Poll::Pending };
-        match ready!(link.poll_room(cx)) {
-            Ok(()) => Poll::Ready(()),
-            Err(error) => {
-                self.lose(cx, &error);
-                Poll::Pending
-            }
-        }
+        let Some(connection) = &mut self.connection else { return Poll::Pending };
+        connection.poll_room(cx)
     }
 
     fn send(&mut self, message: Outbound) {
-        if let Some(link) = &mut self.link {
-            link.publish(message);
+        if let Some(connection) = &mut self.connection {
+            connection.publish(message);
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) {
-        if let Some(link) = &mut self.link {
-            if let Poll::Ready(Err(error)) = link.poll_write(cx) {
-                self.lose(cx, &error);
-            }
+        if let Some(connection) = &mut self.connection {
+            // What cannot be written now wakes the driver when it can be.
+            let _ = connection.poll_write(cx);
         }
     }
 }
@@ -236,18 +241,25 @@ fn inbound(route: Route, frame: &Frame) -> Inbound {
             (reply.clone().map(copy), value.map(copy))
         }
     };
+    let subject = frame.bytes.slice(frame.subject.clone());
     Inbound {
         route,
-        subject: text(frame.bytes.slice(frame.subject.clone())),
-        reply: reply.map(text),
-        call: call.and_then(|value| CallMark::parse(&text(value))),
+        // Subjects are UTF-8, and a server does not see to that: others name nothing of ours.
+        subject: Subject::try_from(subject.clone())
+            .unwrap_or_else(|_| String::from_utf8_lossy(&subject).into_owned().into()),
+        reply: reply.and_then(reply_subject),
+        call: call.and_then(|value| CallMark::parse(&Subject::try_from(value).ok()?)),
         status,
         payload: frame.bytes.slice(frame.payload.clone()),
     }
 }
 
-/// Subjects are UTF-8, and a server does not see to that: others name nothing that we have.
-fn text(bytes: Bytes) -> Subject {
-    Subject::try_from(bytes.clone())
-        .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into())
+/// Where a reply can go. A subject that is not UTF-8, or that makes the line which carries it longer
+/// than servers take, would cost the connection and not only this call.
+fn reply_subject(bytes: Bytes) -> Option<Subject> {
+    let reply = (bytes.len() <= LONGEST_REPLY).then(|| Subject::try_from(bytes).ok()).flatten();
+    if reply.is_none() {
+        tracing::debug!("a call has a reply subject that nothing can be sent to");
+    }
+    reply
 }

@@ -87,6 +87,7 @@ fn message(
     body: usize,
     has_head: bool,
 ) -> Result<Next, Broken> {
+    const LENGTH: Broken = Broken("a message with a wrong length");
     const COUNT: Broken = Broken("a message with a wrong number of arguments");
     let mut words = [const { 0..0 }; 5];
     let mut count = 0;
@@ -107,11 +108,12 @@ fn message(
         _ => return Err(COUNT),
     };
     let number = |word: &Range<usize>| number(&buffer[word.clone()]);
-    let sid = number(&words[1])? as u64;
-    let total = number(&words[count - 1])?;
-    let head = if has_head { number(&words[count - 2])? } else { 0 };
+    let length = |word| usize::try_from(number(word)?).map_err(|_| LENGTH);
+    let sid = number(&words[1])?;
+    let total = length(&words[count - 1])?;
+    let head = if has_head { length(&words[count - 2])? } else { 0 };
     if head > total || total > MOST_MESSAGE {
-        return Err(Broken("a message with a wrong length"));
+        return Err(LENGTH);
     }
     let whole = body + total + 2;
     if buffer.len() < whole {
@@ -126,7 +128,7 @@ fn message(
     Ok(Next::Op(Op::Message(Frame { bytes, sid, subject, reply, head, payload })))
 }
 
-fn number(digits: &[u8]) -> Result<usize, Broken> {
+fn number(digits: &[u8]) -> Result<u64, Broken> {
     let wrong = Broken("a number with other characters than digits");
     if digits.is_empty() || digits.len() > 18 {
         return Err(wrong);
@@ -136,7 +138,7 @@ fn number(digits: &[u8]) -> Result<usize, Broken> {
         if !digit.is_ascii_digit() {
             return Err(wrong);
         }
-        value = value * 10 + usize::from(digit - b'0');
+        value = value * 10 + u64::from(digit - b'0');
     }
     Ok(value)
 }

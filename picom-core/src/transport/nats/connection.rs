@@ -16,21 +16,18 @@ use super::parse::{self, Next, Op};
 use crate::wire::message::Outbound;
 
 /// What is read at once at most. Messages are slices of such blocks.
-const BLOCK: usize = 64 << 10;
+pub(super) const BLOCK: usize = 64 << 10;
 /// With less room than this, a block is full.
 const LEAST_ROOM: usize = 8 << 10;
 /// What waits for the socket before no more is taken: full packets leave while the next are made.
 const MOST_WAITING: usize = 64 << 10;
 /// Payloads from here on are not copied behind the others, but written by themselves.
 const LARGE: usize = 16 << 10;
-/// Pings without an answer before the connection counts as lost.
-const MOST_UNANSWERED: u32 = 2;
-
 /// What bytes come and go by: TCP, TLS or WebSocket.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-pub(super) struct Link {
+pub(super) struct Connection {
     stream: Box<dyn Stream>,
     read: BytesMut,
     /// What is written before `tail`.
@@ -43,14 +40,17 @@ pub(super) struct Link {
     interval: Duration,
     alarm: Pin<Box<Sleep>>,
     heard: bool,
-    unanswered: u32,
+    /// A ping is out.
+    pinged: bool,
+    /// What it could not be written to for. What was read before still counts.
+    broken: Option<io::Error>,
 }
 
-impl Link {
+impl Connection {
     /// `read` is what came behind the handshake. After `interval` of silence the server is
     /// pinged.
-    pub(super) fn new(stream: Box<dyn Stream>, read: BytesMut, interval: Duration) -> Link {
-        Link {
+    pub(super) fn new(stream: Box<dyn Stream>, read: BytesMut, interval: Duration) -> Connection {
+        Connection {
             stream,
             read,
             chunks: VecDeque::new(),
@@ -60,7 +60,8 @@ impl Link {
             interval,
             alarm: Box::pin(tokio::time::sleep(interval)),
             heard: true,
-            unanswered: 0,
+            pinged: false,
+            broken: None,
         }
     }
 
@@ -79,8 +80,14 @@ impl Link {
             if self.read.capacity() - self.read.len() < missing.max(LEAST_ROOM) {
                 self.read.reserve(missing.max(BLOCK));
             }
-            if ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            let count = pin!(self.stream.read_buf(&mut self.read)).poll(cx);
+            match (count, self.broken.take()) {
+                (Poll::Ready(Ok(1..)), broken) => self.broken = broken,
+                (_, Some(error)) => return Poll::Ready(Err(error)),
+                (count, None) => {
+                    ready!(count)?;
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
             }
             self.heard = true;
         }
@@ -90,12 +97,11 @@ impl Link {
     pub(super) fn poll_alarm(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.alarm.as_mut().poll(cx).is_ready() {
             if std::mem::take(&mut self.heard) {
-                self.unanswered = 0;
-            } else if self.unanswered == MOST_UNANSWERED {
+                self.pinged = false;
+            } else if std::mem::replace(&mut self.pinged, true) {
                 let text = "the server does not answer";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             } else {
-                self.unanswered += 1;
                 self.tail.extend_from_slice(b"PING\r\n");
             }
             self.alarm.as_mut().reset(Instant::now() + self.interval);
@@ -104,31 +110,53 @@ impl Link {
     }
 
     /// Whether there is room for more messages; writes what waits if there is none.
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let large: usize = self.chunks.iter().map(Bytes::len).sum();
         match large + self.tail.len() - self.written {
-            ..MOST_WAITING => Poll::Ready(Ok(())),
+            ..MOST_WAITING if self.broken.is_none() => Poll::Ready(()),
             _ => self.poll_write(cx),
         }
     }
 
-    /// Writes everything that waits.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes everything that waits. What fails here is for [`Connection::poll_op`] to tell, behind
+    /// what the server has sent before.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.broken.is_some() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_write_all(cx)) {
+            Ok(()) => Poll::Ready(()),
+            Err(error) => {
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(chunk) = self.chunks.front_mut() {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, chunk))?;
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, chunk))? {
+                0 if !chunk.is_empty() => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => chunk.advance(count),
+            }
             self.unflushed = true;
-            chunk.advance(count);
             if chunk.is_empty() {
                 self.chunks.pop_front();
-            } else if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
         }
         while self.written < self.tail.len() {
             let rest = &self.tail[self.written..];
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.written += count,
+            match Pin::new(&mut self.stream).poll_write(cx, rest)? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => self.written += count,
+                Poll::Pending => {
+                    // A socket that always takes a little would let the rest grow for ever.
+                    if self.written >= MOST_WAITING {
+                        self.tail.drain(..std::mem::take(&mut self.written));
+                    }
+                    return Poll::Pending;
+                }
             }
             self.unflushed = true;
         }
@@ -189,5 +217,73 @@ impl Link {
             self.chunks.push_back(payload);
         }
         self.tail.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::wire::message::Headers;
+
+    /// Takes a few bytes at each call, and says after each that it is full.
+    struct Slow {
+        taken: Vec<u8>,
+        full: bool,
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.full = !self.full;
+            if self.full {
+                return Poll::Pending;
+            }
+            let count = bytes.len().min(30_000);
+            self.taken.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_takes_a_little_at_a_time_keeps_the_memory_small() {
+        let slow = Slow { taken: Vec::new(), full: false };
+        let interval = Duration::from_secs(60);
+        let mut connection = Connection::new(Box::new(slow), BytesMut::new(), interval);
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..10_000 {
+            // Never all: the socket is full again each time that something is written.
+            if connection.poll_room(&mut cx).is_ready() {
+                connection.publish(Outbound {
+                    subject: "svc.m".into(),
+                    reply: None,
+                    headers: Headers::None,
+                    payload: Bytes::from(vec![b'x'; 1000]),
+                });
+            }
+        }
+        assert!(connection.tail.len() < 4 * MOST_WAITING, "{} bytes", connection.tail.len());
     }
 }
