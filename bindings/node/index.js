@@ -4,7 +4,8 @@ const EventEmitter = require('node:events');
 const { inspect, types } = require('node:util');
 const { PicomError, invalidName, invalidOption } = require('./lib/errors');
 const { roots } = require('./lib/methods');
-const { Session, currentCall } = require('./lib/session');
+const { Session } = require('./lib/session');
+const { currentCall } = require('./lib/calls');
 
 const SESSION = Symbol('session');
 const SECRETS = new Set(['pass', 'token', 'nkey', 'credentials', 'tls']);

@@ -5,6 +5,7 @@
 // the network, are what makes a client slow.
 
 const Native = require('./native');
+const calls = require('./calls');
 const { cancelled, fromCore, fromThrown } = require('./errors');
 const { letSleep, stayAwake } = require('./keep-alive');
 const methods = require('./methods');
@@ -19,8 +20,6 @@ const HEAD = 2;
 const incoming = new Int32Array(HEAD + BATCH * WIDTH);
 const NO_TEXTS = [];
 const { setImmediate } = globalThis;
-// In place of a message that was not JSON.
-const MALFORMED = Symbol('malformed');
 
 // The executor's functions, without a closure for each promise.
 let takenResolve;
@@ -29,9 +28,6 @@ const take = (resolve, reject) => {
 	takenResolve = resolve;
 	takenReject = reject;
 };
-
-// The call whose handler runs right now, up to its first await.
-let current = null;
 
 class Session {
 	constructor(emitter, name, options) {
@@ -128,7 +124,7 @@ class Session {
 	}
 
 	close() {
-		const from = current !== null && current.session === this ? current : null;
+		const from = calls.runningOn(this);
 		const id = this.begin();
 		const promise = this.promise(id);
 		this.put(SUBMIT.CLOSE, id, from ? from.low : -1, from ? from.high : -1);
@@ -258,16 +254,16 @@ class Session {
 				break;
 			case EVENT.CALL: {
 				const name = this.names[texts[next++]];
-				this.call(incoming[at + 1], incoming[at + 2], incoming[at + 3], name, texts[next++]);
+				calls.run(this, incoming[at + 1], incoming[at + 2], incoming[at + 3], name, texts[next++]);
 				break;
 			}
 			case EVENT.CALL_BY_NAME: {
 				const name = texts[next++];
-				this.call(incoming[at + 1], incoming[at + 2], incoming[at + 3], name, texts[next++]);
+				calls.run(this, incoming[at + 1], incoming[at + 2], incoming[at + 3], name, texts[next++]);
 				break;
 			}
 			case EVENT.CALL_MALFORMED:
-				this.call(incoming[at + 1], incoming[at + 2], incoming[at + 3], texts[next++], MALFORMED);
+				calls.run(this, incoming[at + 1], incoming[at + 2], incoming[at + 3], texts[next++], calls.MALFORMED);
 				break;
 			case EVENT.CONNECTED:
 				this.emit('connected');
@@ -313,72 +309,6 @@ class Session {
 		}
 	}
 
-	call(low, high, left, name, message) {
-		// Everything of the program's may throw, a getter of its objects as well as its handler:
-		// that ends this call, and not the batch that it came in.
-		try {
-			let source;
-			let handler;
-			// The latest object that has the name answers.
-			for (let at = this.sources.length; at-- > 0 && handler === undefined;) {
-				source = this.sources[at];
-				handler = methods.find(source, name);
-			}
-			// What ran before it in this batch may have taken its time: nobody waits any longer.
-			const deadline = left < 0 ? undefined : this.drained + left;
-			if (deadline !== undefined && Date.now() > deadline) {
-				this.put(SUBMIT.EXPIRED, low, high, 0);
-				return;
-			}
-			if (handler === undefined) {
-				this.put(SUBMIT.NOT_FOUND, low, high, 0);
-				this.line(JSON.stringify(name));
-				return;
-			}
-			if (message === MALFORMED) {
-				this.put(SUBMIT.MALFORMED, low, high, 0);
-				return;
-			}
-			current = { session: this, low, high, deadline, method: name };
-			const result = handler.call(source, message);
-			current = null;
-			if (isThenable(result)) {
-				Promise.resolve(result).then(
-					(value) => this.returned(low, high, value),
-					(thrown) => this.failed(low, high, thrown)
-				);
-			} else {
-				this.returned(low, high, result);
-			}
-		} catch (thrown) {
-			current = null;
-			this.failed(low, high, thrown);
-		}
-	}
-
-	returned(low, high, value) {
-		let json;
-		try {
-			json = JSON.stringify(value);
-		} catch (thrown) {
-			this.failed(low, high, thrown);
-			return;
-		}
-		if (json === undefined) {
-			this.put(SUBMIT.RETURNED_NOTHING, low, high, 0);
-		} else {
-			this.put(SUBMIT.RETURNED, low, high, 0);
-			this.line(json);
-		}
-	}
-
-	failed(low, high, thrown) {
-		const text = JSON.stringify(methods.failure(thrown));
-		this.put(SUBMIT.FAILED, low, high, 0);
-		this.line(text);
-		this.emitError(thrown);
-	}
-
 	emitError(error) {
 		if (this.emitter.listenerCount('error') > 0) {
 			this.emit('error', error);
@@ -417,22 +347,4 @@ function write(message) {
 	}
 }
 
-function isThenable(value) {
-	return value !== null && (typeof value === 'object' || typeof value === 'function') &&
-		typeof value.then === 'function';
-}
-
-// What the handler that runs now may know of its call; see Picom.current in index.d.ts.
-function currentCall() {
-	if (current === null) {
-		return undefined;
-	}
-	const { session, low, deadline, method } = current;
-	return {
-		id: session.native.callId(low) ?? undefined,
-		method,
-		deadline
-	};
-}
-
-module.exports = { Session, currentCall };
+module.exports = { Session };
