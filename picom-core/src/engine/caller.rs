@@ -214,8 +214,9 @@ impl<C> Engine<C> {
             subject: target.clone(),
             reply: None,
             headers: Headers::None,
-            // It is never handed over again.
-            payload: std::mem::take(body),
+            // Kept although it is never handed over again: freed here, while other threads allocate
+            // the next ones, it would cost a quarter of the rate.
+            payload: body.clone(),
         };
         let message = self.fit_or_settle(id, message)?;
         self.uncovered.push(Cover::Slot(id));
