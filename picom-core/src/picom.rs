@@ -25,6 +25,7 @@ use crate::transport::memory::MemoryTransport;
 use crate::transport::nats::{self, NatsTransport};
 use crate::transport::Transport;
 use crate::wire::envelope::{self, Payload};
+use crate::wire::message::Subject;
 use crate::{name, process, runtime};
 
 /// One instance of a service, or a caller. Clones are the same instance; when the last one is
@@ -156,8 +157,9 @@ impl Picom {
         Message: Serialize + ?Sized,
         Reply: DeserializeOwned,
     {
-        let body = methods::write(message)?.unwrap_or_default();
-        let reply = self.begin_request(target, body, timeout)?.await?;
+        self.check_target(target)?;
+        let (subject, body) = methods::write_call(target, message)?;
+        let reply = self.begin_request(subject, body, timeout)?.await?;
         methods::read(reply.as_deref().unwrap_or_default()).map_err(|error| {
             let text = format!("The reply of {target} is not of the expected type: {error}");
             Error::new(ErrorKind::BadResponse, text)
@@ -177,22 +179,16 @@ impl Picom {
                 return Err(Error::new(ErrorKind::InvalidMessage, text));
             }
         };
-        self.begin_request(target, body, timeout)
+        self.check_target(target)?;
+        self.begin_request(target.into(), body, timeout)
     }
 
-    /// `body` is JSON, or empty.
-    fn begin_request(&self, target: &str, body: Bytes, timeout: Duration) -> Result<Replying> {
-        self.check_target(target)?;
+    /// The target has been checked; `body` is JSON, or empty.
+    fn begin_request(&self, target: Subject, body: Bytes, timeout: Duration) -> Result<Replying> {
         let (done, receiver) = task_completer();
         let shared = self.shared()?;
         let key = shared.next_key();
-        let call = RequestCall {
-            done,
-            target: target.into(),
-            body,
-            timeout: Some(timeout),
-            key: Some(key),
-        };
+        let call = RequestCall { done, target, body, timeout: Some(timeout), key: Some(key) };
         shared.submit(Submission::Request(Instant::now(), call));
         Ok(Replying {
             receiver,
@@ -214,8 +210,7 @@ impl Picom {
         Message: Serialize + ?Sized,
     {
         self.check_target(target)?;
-        let body = methods::write(message)?.unwrap_or_default();
-        let target = target.into();
+        let (target, body) = methods::write_call(target, message)?;
         let now = Instant::now();
         self.submit_and_wait(|done| Submission::Publish(now, PublishCall { done, target, body }))
             .await
