@@ -1,7 +1,6 @@
 //! From options to a live connection: which server to try, the handshake, and what to say when
 //! that fails.
 
-use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::pin::pin;
@@ -18,8 +17,9 @@ use tokio_rustls::TlsConnector;
 use super::auth;
 use super::connection::{Connection, Stream, BLOCK};
 use super::parse::{self, Next, Op};
+use super::trouble::Trouble;
 use super::websocket::Bytestream;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::options::{self, Options, ServerAddress, TlsOptions};
 
 /// How long one server may take from the first packet to the end of the handshake.
@@ -59,6 +59,7 @@ pub(super) struct Connector {
     servers: Vec<Server>,
     /// Rounds since there was a connection that lasted.
     rounds: usize,
+    /// Since when there is a connection, until the first round after its loss.
     connected: Option<Instant>,
 }
 
@@ -89,18 +90,24 @@ impl Connector {
         Connector { options, name, servers, rounds: 0, connected: None }
     }
 
+    /// What the next round waits for.
+    fn next_delay(&mut self) -> Duration {
+        let lost = self.connected.take();
+        // A server that hangs up on everybody is not asked again and again at once.
+        if lost.is_some_and(|connected| connected.elapsed() >= LASTING) {
+            self.rounds = 0;
+        }
+        let first = self.rounds == 0 && lost.is_none();
+        let delay = if first { Duration::ZERO } else { reconnect_delay(self.rounds) };
+        self.rounds += 1;
+        delay
+    }
+
     /// One round: every server once, those that failed least first, until one is connected.
     /// Rounds but the very first begin with a delay, so that a server that comes back is not
     /// run over by its clients.
     pub(super) async fn round(&mut self) -> Result<(Connection, ServerInfo)> {
-        // A server that hangs up on everybody is not asked again and again at once.
-        if self.connected.is_some_and(|connected| connected.elapsed() >= LASTING) {
-            self.rounds = 0;
-        }
-        if self.rounds > 0 || self.connected.is_some() {
-            tokio::time::sleep(reconnect_delay(self.rounds)).await;
-        }
-        self.rounds += 1;
+        tokio::time::sleep(self.next_delay()).await;
         let mut order: Vec<(u32, u64, usize)> = Vec::with_capacity(self.servers.len());
         order.extend(self.servers.iter().enumerate().map(|(at, s)| (s.failures, random(), at)));
         order.sort_unstable();
@@ -125,7 +132,7 @@ impl Connector {
                 }
             }
         }
-        Err(explain(&self.options, last))
+        Err(last.explain(&self.options))
     }
 
     /// Adds the servers that a server knows of, and drops those that it knows of no longer.
@@ -256,70 +263,6 @@ async fn next(
     }
 }
 
-/// Why there is no connection.
-enum Trouble {
-    Io(io::Error),
-    Tls(io::Error),
-    /// The server does not let this user in.
-    Refused(String),
-    /// An option is to blame.
-    Own(Error),
-}
-
-impl Trouble {
-    fn other(text: &'static str) -> Trouble {
-        Trouble::Io(io::Error::other(text))
-    }
-
-    fn of_server(text: String) -> Trouble {
-        let lower = text.to_lowercase();
-        match lower.contains("authorization") || lower.contains("authentication") {
-            true => Trouble::Refused(text),
-            false => Trouble::Io(io::Error::other(text)),
-        }
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Trouble {
-        Trouble::Io(error)
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Trouble::Io(error) | Trouble::Tls(error) => write!(f, "{error}"),
-            Trouble::Refused(text) => f.write_str(text),
-            Trouble::Own(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-fn explain(options: &Options, trouble: Trouble) -> Error {
-    let advice = match &trouble {
-        Trouble::Tls(_) => TLS_ADVICE,
-        // A server's alert may come after our side of the handshake.
-        Trouble::Io(error) if comes_from_tls(error) => TLS_ADVICE,
-        Trouble::Io(_) => "is a nats-server running there? (option servers)",
-        Trouble::Refused(_) => "check the options user and pass, token, nkey or credentials",
-        Trouble::Own(_) => "",
-    };
-    match trouble {
-        Trouble::Own(error) => error,
-        trouble => {
-            let text = format!("Cannot connect to {}: {trouble}; {advice}", shown_servers(options));
-            Error::new(ErrorKind::ConnectFailed, text)
-        }
-    }
-}
-
-const TLS_ADVICE: &str = "check the option tls and the server's certificate";
-
-fn comes_from_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
-}
-
 /// The servers, as texts that people read show them.
 pub(crate) fn shown_servers(options: &Options) -> String {
     let shown: Vec<String> =
@@ -355,6 +298,21 @@ mod tests {
         assert!(reconnect_delay(1) > reconnect_delay(0));
         let delays: std::collections::HashSet<_> = (0..20).map(|_| reconnect_delay(9)).collect();
         assert!(delays.len() > 1);
+    }
+
+    #[test]
+    fn rounds_come_at_once_at_first_and_ever_later_in_a_long_outage() {
+        let mut connector = Connector::new(Arc::new(Options::new()), String::new());
+        let second = Duration::from_secs(1);
+        assert_eq!(connector.next_delay(), Duration::ZERO);
+        for lasted in [Duration::ZERO, 2 * second] {
+            connector.rounds = 1;
+            connector.connected = Instant::now().checked_sub(lasted);
+            let delays: Vec<Duration> = (0..9).map(|_| connector.next_delay()).collect();
+            let at_once = delays[0] <= Duration::from_millis(20);
+            assert_eq!(at_once, lasted > LASTING, "{lasted:?}: {delays:?}");
+            assert!(delays[8] >= second, "{lasted:?}: {delays:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod connect;
 mod connection;
 mod parse;
 mod permission;
+mod trouble;
 mod websocket;
 
 use std::collections::VecDeque;
